@@ -1,0 +1,15 @@
+"""Shared fixtures: the modules under test on the path, and the sample dataset."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "python"))
+
+
+@pytest.fixture(scope="session")
+def sample_root() -> Path:
+    """The dataset that lerobot 0.4.4 wrote: 6 episodes, 366 frames, 2 cameras, AV1, 30 Hz."""
+    return ROOT / "tests" / "fixtures" / "ur10e_v3_by_lerobot_0_4_4"
