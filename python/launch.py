@@ -1,0 +1,27 @@
+"""torchrun, but for its end: the status of the failed rank instead of 1, and no traceback of the launcher.
+
+The arguments are torchrun's: ``launch.py --standalone --nproc-per-node=2 train.py --config F``.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import main
+
+
+def run() -> int:
+    """Run torchrun; a rank that was ended by signal N counts as 128 + N, as in a shell."""
+    try:
+        main()
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        status = failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+        print(f"rank {rank} ended with status {status}; all ranks were stopped", file=sys.stderr)
+        return status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run())

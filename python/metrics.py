@@ -1,0 +1,111 @@
+"""What rank 0 tells of a run: a progress bar or lines, metrics.jsonl, TensorBoard, W&B."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from config import Config, to_dict
+from errors import UserError
+
+METRICS_FILE = "metrics.jsonl"
+
+
+def check_logging(config: Config) -> None:
+    """Raise UserError when W&B is configured but not installed."""
+    if config.logging.wandb and importlib.util.find_spec("wandb") is None:
+        raise UserError("logging.wandb: the package is not installed; run 'pip install wandb' or set it to false")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl. A last line that was cut by a kill is left out."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+class MetricsLogger:
+    """Writes records of one run. On other ranks than 0 it is made with ``enabled=False`` and writes nothing."""
+
+    def __init__(self, output_dir: Path, config: Config, start_step: int, enabled: bool) -> None:
+        """``start_step``: the step that training goes on from; later records of a run that died are dropped."""
+        self.enabled = enabled
+        if not enabled:
+            return
+        self._total_steps = config.training.steps
+        self._interactive = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=self._total_steps, initial=start_step, unit="step", disable=not self._interactive, dynamic_ncols=True
+        )
+        path = output_dir / METRICS_FILE
+        kept = [r for r in read_metrics(path) if r["step"] <= start_step] if start_step and path.exists() else []
+        beside = path.with_name(f".{METRICS_FILE}.tmp")
+        beside.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+        os.replace(beside, path)
+        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._tensorboard = None
+        if config.logging.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            # purge_step hides what a run that died had written beyond the checkpoint.
+            self._tensorboard = SummaryWriter(output_dir / "tensorboard", purge_step=start_step + 1 if start_step else None)
+        self._wandb = None
+        if config.logging.wandb:
+            import wandb
+
+            self._wandb = wandb.init(
+                project=config.logging.wandb_project, dir=output_dir, config=to_dict(config), resume="allow"
+            )
+
+    def advance(self) -> None:
+        """Count one step on the bar."""
+        if self.enabled:
+            self._bar.update()
+
+    def say(self, text: str) -> None:
+        """Print one line, past the bar."""
+        if self.enabled:
+            self._bar.write(text, file=sys.stdout)
+            sys.stdout.flush()
+
+    def log(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """Write one record; ``values`` are numbers or dicts of numbers (one a joint)."""
+        if not self.enabled:
+            return
+        self._file.write(json.dumps({"type": kind, "step": step, **values}) + "\n")
+        scalars = {}
+        for name, value in values.items():
+            nested = value if isinstance(value, dict) else {"": value}
+            scalars |= {f"{kind}/{name}{'/' * bool(key)}{key}": number for key, number in nested.items()}
+        if self._tensorboard is not None:
+            for name, number in scalars.items():
+                self._tensorboard.add_scalar(name, number, step)
+        if self._wandb is not None:
+            self._wandb.log(scalars, step=step)
+        shown = {name: value for name, value in values.items() if not isinstance(value, dict)}
+        if self._interactive and kind == "train":
+            self._bar.set_postfix({name: f"{shown[name]:.4g}" for name in ("loss", "l1_loss", "lr")}, refresh=False)
+        else:
+            fields = " ".join(f"{name}={value:.6g}" for name, value in shown.items())
+            self.say(f"{kind} step={step}/{self._total_steps} {fields}")
+
+    def close(self) -> None:
+        """Flush and close everything."""
+        if not self.enabled:
+            return
+        self._bar.close()
+        self._file.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+        if self._wandb is not None:
+            self._wandb.finish()

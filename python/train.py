@@ -1,0 +1,326 @@
+"""Train ACT on LeRobot v3.0 datasets, in one process or, under torchrun, in many.
+
+    python train.py --config config.yaml [--override training.lr=5e-5 ...] [--resume]
+    torchrun --nproc-per-node=4 train.py --config config.yaml
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Subset
+
+import distributed
+from checkpoint import find_checkpoint, load_dataset_info, load_training_state, rng_state, save_checkpoint, set_rng_state
+from config import Config, load_config, to_dict
+from dataset import ChunkDataset, LeRobotV3Dataset, open_dataset, split_episodes
+from errors import UserError, run_cli
+from metrics import MetricsLogger, check_logging
+from policy import ACTLoss, build_policy, chunk_errors, load_weights, optimizer_groups, to_device
+from sampler import ResumableSampler
+from stats import compute_stats
+
+# What may change between a run and its resumption; all else would make it another run.
+RESUMABLE_CHANGES = {
+    "data.roots", "data.num_workers", "training.output_dir", "training.init_checkpoint", "training.device",
+    "training.steps", "training.bf16", "training.compile", "training.val_every", "training.save_every",
+    "training.keep_checkpoints",
+}  # fmt: skip
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, required=True, help="YAML file, see config.yaml")
+    parser.add_argument("--override", action="append", default=[], metavar="SECTION.KEY=VALUE", help="may be repeated")
+    parser.add_argument("--resume", action="store_true", help="go on from training.output_dir/checkpoints/last")
+    return parser.parse_args()
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def find_start(config: Config, resume: bool) -> Path | None:
+    """The checkpoint to go on from, or None for a new run; UserError where neither is possible."""
+    last = Path(config.training.output_dir) / "checkpoints" / "last"
+    if not resume:
+        if last.exists():
+            raise UserError(f"{last}: holds a run already; add --resume, or choose another training.output_dir")
+        return None
+    if not last.exists():
+        raise UserError(f"{last}: no checkpoint to resume from; leave --resume away to start")
+    saved = flatten(to_dict(load_config(last / "pretrained_model" / "train_config.yaml")))
+    for key, value in flatten(to_dict(config)).items():
+        free = key in RESUMABLE_CHANGES or key.split(".")[0] in ("eval", "logging")
+        if not free and saved.get(key) != value:
+            raise UserError(f"--resume: {key} is {value}, but {last} was trained with {saved.get(key)}")
+    return last.resolve()
+
+
+def read_data(config: Config) -> tuple[LeRobotV3Dataset, ChunkDataset, ChunkDataset]:
+    """The dataset, and its training and held-out samples."""
+    data = config.data
+    if not data.roots:
+        raise UserError("data.roots: names no dataset; set it, e.g. --override data.roots=[DIR]")
+    dataset = open_dataset(data.roots, cameras=data.cameras, image_size=data.image_size)
+    episodes = range(len(dataset.episodes)) if data.episodes is None else data.episodes
+    train_episodes, held_out_episodes = split_episodes(
+        episodes, data.held_out_episodes, data.held_out_fraction, data.held_out_seed
+    )
+    transforms = None
+    if data.image_transforms:
+        from lerobot.datasets.transforms import ImageTransforms, ImageTransformsConfig
+
+        transforms = ImageTransforms(ImageTransformsConfig(enable=True))
+    chunk_size = config.model.chunk_size
+    train_set = ChunkDataset(dataset, train_episodes, chunk_size, transforms, seed=config.training.seed)
+    held_out_set = ChunkDataset(dataset, held_out_episodes, chunk_size)
+    return dataset, train_set, held_out_set
+
+
+def describe(dataset: LeRobotV3Dataset, train_set: ChunkDataset, held_out_set: ChunkDataset, config: Config) -> dict[str, Any]:
+    """What a checkpoint must say of its data, so that eval can tell whether a dataset fits it."""
+    return {
+        "fps": dataset.fps,
+        "robot_type": dataset.robot_type,
+        "state_names": list(dataset.state_names),
+        "action_names": list(dataset.action_names),
+        "cameras": list(dataset.cameras),
+        "image_shapes": {camera: list(shape) for camera, shape in dataset.image_shapes.items()},
+        "fingerprint": dataset.fingerprint,
+        "roots": list(config.data.roots),
+        "train_episodes": list(train_set.episodes),
+        "held_out_episodes": list(held_out_set.episodes),
+    }
+
+
+def learning_rate_factor(config: Config, step: int) -> float:
+    """Linear warm-up from 1/(warmup_steps+1), then constant or half a cosine down to final_lr_fraction."""
+    training = config.training
+    if step < training.warmup_steps:
+        return (step + 1) / (training.warmup_steps + 1)
+    if training.schedule == "constant":
+        return 1.0
+    progress = min(1.0, (step - training.warmup_steps) / (training.steps - training.warmup_steps))
+    return training.final_lr_fraction + (1 - training.final_lr_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def make_loader(config: Config, world: distributed.World, samples: Any, sampler: Any = None) -> DataLoader:
+    """A loader whose iterators leave torch's global random state alone, without which no resume is exact."""
+    return DataLoader(
+        samples,
+        batch_size=config.training.batch_size,
+        sampler=sampler,
+        num_workers=config.data.num_workers,
+        pin_memory=world.device.type == "cuda",
+        generator=torch.Generator(),
+    )
+
+
+def validate(
+    config: Config, world: distributed.World, policy: Any, held_out_set: ChunkDataset, joints: tuple[str, ...]
+) -> dict[str, Any]:
+    """Errors over all held-out samples, each read by one rank; the same figures on every rank."""
+    mine = Subset(held_out_set, range(world.rank, len(held_out_set), world.world_size))
+    totals = torch.zeros(len(joints) + 2, dtype=torch.float64, device=world.device)
+    for batch in make_loader(config, world, mine):
+        errors, steps, l1 = chunk_errors(policy, to_device(batch, world.device))
+        totals += torch.cat([errors.double(), steps.double()[None], l1.double()[None]])
+    *errors, steps, l1 = distributed.sum_over_ranks(world, totals).tolist()
+    return {
+        "val_l1": l1 / (steps * len(joints)),
+        "val_mae": sum(errors) / (steps * len(joints)),
+        "val_mae_per_joint": {joint: error / steps for joint, error in zip(joints, errors, strict=True)},
+    }
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    config = load_config(arguments.config, arguments.override)
+    with distributed.join(config.training.device) as world:
+        # As LeRobot does: TF32 where float32 is asked for, and convolution kernels chosen by trial.
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
+        train(config, world, arguments.resume)
+
+
+def train(config: Config, world: distributed.World, resume: bool) -> None:
+    """One training run; ``config`` and ``resume`` as on the command line."""
+    training, device = config.training, world.device
+    output_dir = Path(training.output_dir)
+
+    # data
+    start = distributed.together(world, lambda: check_logging(config) or find_start(config, resume))
+    dataset, train_set, held_out_set = distributed.together(world, lambda: read_data(config))
+    distributed.require_same(world, "dataset", dataset.fingerprint)
+    dataset_info = describe(dataset, train_set, held_out_set, config)
+    samples_per_step = training.batch_size * training.gradient_accumulation_steps * world.world_size
+
+    def check_data() -> None:
+        if samples_per_step > len(train_set):
+            raise UserError(
+                f"training.batch_size: {samples_per_step} samples a step (batch x accumulation x ranks) are more than "
+                f"the {len(train_set)} frames of the training episodes"
+            )
+        if start and load_dataset_info(start / "pretrained_model")["fingerprint"] != dataset.fingerprint:
+            raise UserError(f"--resume: {', '.join(config.data.roots)} is not the data that {start} was trained on")
+
+    distributed.together(world, check_data)
+
+    # model: the same first weights on all ranks, another random stream on each afterwards
+    random.seed(training.seed)
+    np.random.seed(training.seed)
+    torch.manual_seed(training.seed)
+    stats = distributed.together(world, lambda: compute_stats(dataset, train_set.episodes, config.data.image_stats))
+    with distributed.local_rank_0_first(world):
+        policy = build_policy(config, dataset, stats).to(device)
+    if start or training.init_checkpoint:
+        source = start or training.init_checkpoint
+        distributed.together(world, lambda: load_weights(policy, find_checkpoint(source)))
+    loss_of: torch.nn.Module = ACTLoss(policy).to(device)
+    if training.compile:
+        loss_of = torch.compile(loss_of)
+    if world.world_size > 1:
+        loss_of = DistributedDataParallel(
+            loss_of, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True
+        )
+    random.seed(training.seed + world.rank)
+    np.random.seed(training.seed + world.rank)
+    torch.manual_seed(training.seed + world.rank)
+
+    # optimizer
+    parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(
+        optimizer_groups(policy, training.lr, training.lr_backbone), lr=training.lr, weight_decay=training.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(config, step))
+    autocast = torch.autocast(
+        device.type, torch.bfloat16, enabled=training.bf16 and device.type == "cuda" and torch.cuda.is_bf16_supported()
+    )
+
+    # where to go on
+    step, samples_seen, best_val_mae = 0, 0, math.inf
+    if start:
+        state = load_training_state(start)
+        step, samples_seen, best_val_mae = state["step"], state["samples_seen"], state["best_val_mae"]
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        if len(state["rng"]) == world.world_size:
+            set_rng_state(state["rng"][world.rank])
+    loader = make_loader(
+        config, world, train_set, ResumableSampler(train_set, world.world_size, world.rank, training.seed, samples_seen)
+    )
+
+    logger = MetricsLogger(output_dir, config, step, enabled=world.is_main)
+    logger.say(
+        f"training on {device.type} world_size={world.world_size} step={step}/{training.steps} "
+        f"train_episodes={len(train_set.episodes)} train_frames={len(train_set)} "
+        f"held_out_episodes={len(held_out_set.episodes)} held_out_frames={len(held_out_set)} "
+        f"parameters={sum(parameter.numel() for parameter in parameters)}"
+    )
+    if start and len(state["rng"]) != world.world_size:
+        logger.say(f"resumed with {world.world_size} ranks instead of {len(state['rng'])}: random states start anew")
+
+    def validate_and_log() -> float:
+        values = validate(config, world, policy, held_out_set, dataset.action_names)
+        logger.log("val", step, values)
+        return values["val_mae"]
+
+    def save(best: bool) -> None:
+        rng = distributed.gather(world, rng_state())
+        if world.is_main:
+            state = {
+                "step": step,
+                "samples_seen": samples_seen,
+                "best_val_mae": best_val_mae,
+                "optimizer": optimizer.state_dict(),
+                "schedule": schedule.state_dict(),
+                "rng": rng,
+            }
+            save_checkpoint(output_dir, step, policy, config, dataset_info, state, best, training.keep_checkpoints)
+
+    if step == 0:
+        validate_and_log()
+    batches = iter(loader)
+    running: dict[str, torch.Tensor] = {}
+    steps_running, data_s, log_started = 0, 0.0, time.perf_counter()
+    policy.train()
+    while step < training.steps:
+        for micro_step in range(training.gradient_accumulation_steps):
+            data_started = time.perf_counter()
+            batch = next(batches)
+            data_s += time.perf_counter() - data_started
+            last_micro_step = micro_step == training.gradient_accumulation_steps - 1
+            # Only the last micro-batch needs the gradients of the other ranks.
+            quiet = contextlib.nullcontext() if last_micro_step or world.world_size == 1 else loss_of.no_sync()
+            with quiet:
+                with autocast:
+                    losses = loss_of(to_device(batch, device))
+                (losses["loss"] / training.gradient_accumulation_steps).backward()
+            for name, value in losses.items():
+                part = value.detach() / training.gradient_accumulation_steps
+                running[name] = running[name] + part if name in running else part
+        grad_norm = torch.nn.utils.clip_grad_norm_(parameters, training.grad_clip_norm)
+        running["grad_norm"] = running["grad_norm"] + grad_norm if "grad_norm" in running else grad_norm
+        lr = schedule.get_last_lr()[0]
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        step += 1
+        samples_seen += samples_per_step
+        steps_running += 1
+        logger.advance()
+
+        finished = step == training.steps
+        if step % config.logging.log_every == 0 or finished:
+            # The one place where the host waits for the device.
+            means = distributed.sum_over_ranks(world, torch.stack(list(running.values()))) / (
+                world.world_size * steps_running
+            )
+            values = dict(zip(running, means.tolist(), strict=True))
+            elapsed = time.perf_counter() - log_started
+            logger.log(
+                "train",
+                step,
+                {"epoch": samples_seen / len(train_set)}
+                | values
+                | {
+                    "lr": lr,
+                    "samples_per_s": samples_per_step * steps_running / elapsed,
+                    "data_s": data_s / steps_running,
+                    "step_s": elapsed / steps_running,
+                },
+            )
+            if not all(math.isfinite(value) for value in values.values()):
+                distributed.together(world, lambda: diverged(step, values))
+            running, steps_running, data_s, log_started = {}, 0, 0.0, time.perf_counter()
+        improved = False
+        if step % training.val_every == 0 or finished:
+            val_mae = validate_and_log()
+            improved = val_mae < best_val_mae
+            best_val_mae = min(val_mae, best_val_mae)
+        if improved or step % training.save_every == 0 or finished:
+            save(best=improved)
+    logger.close()
+
+
+def diverged(step: int, values: dict[str, float]) -> None:
+    shown = ", ".join(f"{name}={value:g}" for name, value in values.items())
+    raise UserError(f"training diverged before step {step} ({shown}); lower training.lr or look for outliers in the data")
+
+
+if __name__ == "__main__":
+    run_cli(main)
