@@ -1,0 +1,38 @@
+# The front door. Each target calls one script; variables reach it through the environment.
+.DEFAULT_GOAL := help
+.PHONY: help setup smoke demo train eval report test lint clean lock
+
+export DATA CONFIG OVERRIDES OUTPUT RESUME GPUS CHECKPOINT EPISODES TRAIN EVAL FAST PYTHON UPGRADE UV
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Create .venv from the lock files (PYTHON=python3.12); does nothing when it is there
+	@scripts/setup.sh
+
+smoke: setup ## Train, evaluate and report on a small demo dataset, in outputs/smoke (3 minutes on 2 cores)
+	@scripts/smoke.sh
+
+demo: setup ## Write the demo dataset: a UR10e reaching, LeRobot v3.0 (OUTPUT=outputs/demo)
+	@scripts/demo.sh
+
+train: setup ## Train: DATA=DIR[:DIR] (CONFIG= OUTPUT= GPUS=N RESUME=1 OVERRIDES="training.lr=5e-5 ...")
+	@scripts/train.sh
+
+eval: setup ## Evaluate offline: CHECKPOINT=DIR DATA=DIR (OUTPUT= EPISODES="0 1")
+	@scripts/eval.sh
+
+report: setup ## Turn training and evaluation into one page (TRAIN= EVAL= OUTPUT=outputs/report.html)
+	@scripts/report.sh
+
+test: ## Run all checks and tests (FAST=1 leaves the slow ones out)
+	@scripts/test.sh
+
+lint: ## Run the checks alone: ruff, shellcheck, shfmt, hadolint
+	@scripts/lint.sh
+
+lock: ## Make the lock files anew (UPGRADE=1 takes newer versions)
+	@scripts/lock.sh
+
+clean: ## Remove .venv, the tests' npm packages and caches; outputs/ stays
+	@scripts/clean.sh

@@ -1,0 +1,56 @@
+# shellcheck shell=bash
+# What every script here needs; sourced, never run.
+set -euo pipefail
+
+ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+
+say() {
+  printf '%s\n' "$*" >&2
+}
+
+# Ends the script with one line that says what is wrong and what to do about it.
+die() {
+  printf '%s: %s\n' "${0##*/}" "$*" >&2
+  exit 2
+}
+
+# Prints the script's own header, from "# Summary:" to the first line that is not its continuation.
+usage() {
+  sed -n '/^# Summary: /,/^[^#]/{/^# shellcheck/d;s/^# \{0,1\}//p;}' "$0"
+}
+
+help_wanted() {
+  case ${1:-} in
+    -h | --help)
+      usage
+      exit 0
+      ;;
+  esac
+}
+
+# The interpreter with the project's packages: .venv on a laptop, the image's own where there is none.
+project_python() {
+  if [[ -x $ROOT/.venv/bin/python ]]; then
+    printf '%s\n' "$ROOT/.venv/bin/python"
+  else
+    command -v python3 || command -v python || die "no Python: run make setup"
+  fi
+}
+
+# need_count NAME: the variable holds a whole number from 1 on.
+need_count() {
+  [[ ${!1} =~ ^[1-9][0-9]*$ ]] || die "$1=${!1} is no whole number from 1 on"
+}
+
+# A YAML string whatever the text holds.
+yaml_quoted() {
+  printf "'%s'\n" "${1//\'/\'\'}"
+}
+
+# threads_per_process N: this machine's cores shared out among N processes, at least one each.
+threads_per_process() {
+  local cores threads
+  cores=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+  threads=$((cores / $1))
+  printf '%s\n' $((threads > 0 ? threads : 1))
+}
