@@ -1,0 +1,382 @@
+"""Camera frames of a LeRobot v3.0 dataset: mp4 files through PyAV, ``image`` columns through parquet and Pillow.
+
+Everything above asks for frames through ``FrameReader`` (camera, episode, frames -> uint8), so that a cache can be
+put beneath it. Frames stay uint8 until they are on the device.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from av.video.reformatter import VideoReformatter
+from PIL import Image
+from torchvision.transforms.v2 import functional
+
+from errors import UserError
+
+TOLERANCE_S = 1e-4  # LeRobotDataset's default: a frame farther away in time is another frame.
+SEEK_COST_FRAMES = 4  # A seek (flush, refill the decoder) costs about as much as decoding this many frames.
+MAX_OPEN_FILES = 16  # Per process. One decoder holds some 10 MB at 480x640.
+MAX_CACHED_IMAGE_BYTES = 128 * 2**20  # Per process: compressed images of the row groups read last.
+COPY_AGAIN = "copy the file again or record the episodes anew"
+
+
+class DatasetError(UserError):
+    """A dataset that cannot be used; the message is one line and names the file and the remedy."""
+
+
+class FrameReader(Protocol):
+    """What gives frames to training, evaluation and statistics."""
+
+    def read(self, camera: str, episode: int, frames: Sequence[int]) -> np.ndarray:
+        """Frames of one camera, in the order asked for: uint8 (n, H, W, 3), RGB."""
+        ...
+
+
+def resize_frames(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize uint8 (n, H, W, 3) to uint8 (n, height, width, 3); ``size`` is (height, width) in px.
+
+    Antialiased bilinear, computed on uint8 by torchvision. Dataset reader and policy runner share it, so a policy
+    sees on the robot what it saw in training.
+    """
+    if frames.shape[1:3] == tuple(size):
+        return frames
+    images = torch.from_numpy(np.require(frames, requirements=["C", "W"])).permute(0, 3, 1, 2)
+    resized = functional.resize(images, list(size), functional.InterpolationMode.BILINEAR, antialias=True)
+    return np.ascontiguousarray(resized.permute(0, 2, 3, 1).numpy())
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """What the header of an mp4 tells. Times are seconds on the file's clock, ascending."""
+
+    path: Path
+    height: int  # px
+    width: int  # px
+    frame_s: np.ndarray  # float64 (n,): presentation time of each frame
+    keyframe_s: np.ndarray  # float64: decoding time of each frame that decoding can start at
+
+
+def probe_video(path: Path, demux_all: bool = False) -> VideoFile:
+    """Open an mp4, decode its first frame, and read its frame times from the index in its header.
+
+    The index also tells where the last frame's bytes end, which shows a cut file without reading it. Files that
+    carry no index are demuxed, and so are all with ``demux_all``: exact times also where frames are reordered
+    (B-frames) at an irregular rate.
+
+    Raises DatasetError when the file is missing, cut, no video, or not decodable.
+    """
+    if not path.is_file():
+        raise DatasetError(f"{path}: missing, although meta/episodes names it; {COPY_AGAIN}")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise DatasetError(f"{path}: holds no video stream; {COPY_AGAIN}")
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            tick_s = float(stream.time_base)
+            entries = [] if demux_all else [e for e in getattr(stream, "index_entries", ()) if not e.is_discard]
+            end = max((e.pos + e.size for e in entries), default=0)
+            if end > path.stat().st_size:
+                raise DatasetError(
+                    f"{path}: cut: its index needs {end} bytes, the file has {path.stat().st_size}; {COPY_AGAIN}"
+                )
+            decoding = np.array([e.timestamp for e in entries], dtype=np.int64)
+            keyframe = np.array([e.is_keyframe for e in entries], dtype=bool)
+            packets, first = [], None
+            for packet in container.demux(stream):
+                if packet.pts is not None and packet.dts is not None:
+                    packets.append((packet.pts, packet.dts, packet.is_keyframe))
+                if first is None:
+                    first = next(iter(packet.decode()), None)
+                # 32 packets are more than any codec here reorders, so the first frame in time is among them.
+                if first is not None and len(entries) and len(packets) >= 32:
+                    break
+            if first is None or not packets:
+                raise DatasetError(f"{path}: no frame can be decoded; {COPY_AGAIN}")
+            if len(entries):
+                # At a constant rate frames are shown on the decoding clock, delayed by the reordering.
+                delay = min(pts for pts, _, _ in packets) - int(decoding[0])
+                shown = decoding + delay
+            else:
+                shown = np.sort(np.array([pts for pts, _, _ in packets], dtype=np.int64))
+                decoding = np.array([dts for _, dts, _ in packets], dtype=np.int64)
+                keyframe = np.array([key for _, _, key in packets], dtype=bool)
+            height, width = first.height, first.width
+    except (av.FFmpegError, OSError, EOFError) as error:
+        raise DatasetError(f"{path}: cannot be read as video ({_reason(error)}); {COPY_AGAIN}") from error
+    return VideoFile(path, height, width, shown * tick_s, decoding[keyframe] * tick_s)
+
+
+@dataclass(frozen=True)
+class VideoSegment:
+    """Where one episode of one camera lies in an mp4."""
+
+    path: Path
+    start_s: float  # of the episode's timestamp 0 on the file's clock
+    frame_period_s: float
+    keyframe_s: np.ndarray  # of the whole file, see VideoFile
+
+
+@dataclass(frozen=True)
+class ImageSegment:
+    """Where one episode of one camera lies in a parquet file with an ``image`` column."""
+
+    path: Path
+    first_row: int  # of the file
+
+
+class DatasetFrames:
+    """The FrameReader of a dataset on disk.
+
+    Open files belong to one process: they are opened on first use, at most ``MAX_OPEN_FILES`` at a time, dropped
+    after a fork and left out of a pickle. Decoders run on one thread each, since DataLoader workers already use the
+    cores. Not thread-safe.
+    """
+
+    def __init__(
+        self,
+        segments: Mapping[str, Sequence[VideoSegment | ImageSegment]],
+        timestamps: Sequence[np.ndarray],
+        recorded_shapes: Mapping[str, tuple[int, int]],
+        image_size: tuple[int, int] | None,
+    ) -> None:
+        """Args: per camera and episode where the frames lie; per episode timestamps (s); (H, W) px; (H, W) px."""
+        self._segments = segments
+        self._timestamps = timestamps
+        self._recorded_shapes = recorded_shapes
+        self._image_size = image_size
+        self._forget_files()
+
+    def read(self, camera: str, episode: int, frames: Sequence[int]) -> np.ndarray:
+        """Frames of one camera in the order asked for: uint8 (n, H, W, 3) RGB, resized to the dataset's image_size.
+
+        Raises DatasetError when a file cannot be decoded or has no frame within TOLERANCE_S of a timestamp, as
+        LeRobotDataset does; KeyError / IndexError for a camera, episode or frame that the dataset does not have.
+        """
+        if self._process != os.getpid():
+            self._forget_files()
+        segment = self._segments[camera][episode]
+        wanted, order = np.unique(np.asarray(frames, dtype=np.int64), return_inverse=True)
+        length = len(self._timestamps[episode])
+        if len(wanted) and not 0 <= wanted[0] <= wanted[-1] < length:
+            raise IndexError(f"episode {episode} has frames 0 to {length - 1}, asked for {list(frames)}")
+        if isinstance(segment, VideoSegment):
+            # float32 timestamps go through Python floats in LeRobot too: the sum is taken in float64.
+            seconds = segment.start_s + self._timestamps[episode][wanted].astype(np.float64)
+            pictures = self._video(segment).read(seconds.tolist())
+        else:
+            pictures = [self._image(segment, camera, int(row)) for row in segment.first_row + wanted]
+        shape = (*self._recorded_shapes[camera], 3)
+        for picture in pictures:
+            if picture.shape != shape:
+                raise DatasetError(
+                    f"{segment.path}: a frame of episode {episode} is {picture.shape[0]}x{picture.shape[1]} px, "
+                    f"meta/info.json says {shape[0]}x{shape[1]} for {camera}; correct meta/info.json"
+                )
+        stacked = np.stack(pictures) if pictures else np.empty((0, *shape), np.uint8)
+        if self._image_size is not None:
+            stacked = resize_frames(stacked, self._image_size)
+        return stacked if np.array_equal(order, np.arange(len(stacked))) else stacked[order]
+
+    def _video(self, segment: VideoSegment) -> _VideoDecoder:
+        decoder = self._decoders.get(segment.path)
+        if decoder is None:
+            while len(self._decoders) >= MAX_OPEN_FILES:
+                self._decoders.popitem(last=False)[1].close()
+            decoder = self._decoders[segment.path] = _VideoDecoder(segment)
+        self._decoders.move_to_end(segment.path)
+        return decoder
+
+    def _image(self, segment: ImageSegment, camera: str, row: int) -> np.ndarray:
+        file = self._parquet_files.get(segment.path)
+        if file is None:
+            while len(self._parquet_files) >= MAX_OPEN_FILES:
+                self._parquet_files.popitem(last=False)[1].close()
+            file = self._parquet_files[segment.path] = _ParquetImages(segment.path)
+        self._parquet_files.move_to_end(segment.path)
+        group, row_in_group = file.locate(row)
+        key = (segment.path, camera, group)
+        column = self._row_groups.get(key)
+        if column is None:
+            column = self._row_groups[key] = file.read_group(camera, group)
+            while len(self._row_groups) > 1 and sum(c.nbytes for c in self._row_groups.values()) > (
+                MAX_CACHED_IMAGE_BYTES
+            ):
+                self._row_groups.popitem(last=False)
+        self._row_groups.move_to_end(key)
+        return _decode_image(column[row_in_group].as_py(), segment.path, camera, row)
+
+    def _forget_files(self) -> None:
+        self._process = os.getpid()
+        self._decoders: OrderedDict[Path, _VideoDecoder] = OrderedDict()
+        self._parquet_files: OrderedDict[Path, _ParquetImages] = OrderedDict()
+        self._row_groups: OrderedDict[tuple[Path, str, int], pa.ChunkedArray] = OrderedDict()
+
+    def __getstate__(self) -> dict:
+        hidden = ("_process", "_decoders", "_parquet_files", "_row_groups")
+        return {key: value for key, value in self.__dict__.items() if key not in hidden}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._forget_files()
+
+
+class _VideoDecoder:
+    """One open mp4, which knows where it stands: going on is cheaper than seeking when the next frame is near."""
+
+    def __init__(self, segment: VideoSegment) -> None:
+        self._path = segment.path
+        self._keyframe_s = segment.keyframe_s
+        self._period_s = segment.frame_period_s
+        try:
+            self._container = av.open(str(self._path))
+        except (av.FFmpegError, OSError) as error:
+            raise DatasetError(f"{self._path}: cannot be opened ({_reason(error)}); {COPY_AGAIN}") from error
+        self._stream = self._container.streams.video[0]
+        self._stream.codec_context.thread_count = 1
+        self._tick_s = float(self._stream.time_base)
+        self._reformatter = VideoReformatter()
+        self._packets: Iterator[av.Packet] = iter(())
+        self._decoded: deque[av.VideoFrame] = deque()
+        self._last: av.VideoFrame | None = None
+        self._last_s = math.inf  # of self._last; infinite: only a seek goes on
+
+    def close(self) -> None:
+        self._container.close()
+
+    def read(self, seconds: Sequence[float]) -> list[np.ndarray]:
+        """The frames at these times (s, ascending): uint8 (H, W, 3) each."""
+        pictures = []
+        for wanted_s in seconds:
+            try:
+                frame = self._frame_at(wanted_s)
+                pictures.append(self._reformatter.reformat(frame, format="rgb24").to_ndarray())
+            except (av.FFmpegError, OSError, EOFError) as error:
+                self._last, self._last_s = None, math.inf
+                raise DatasetError(
+                    f"{self._path}: cannot be decoded at {wanted_s:.3f} s ({_reason(error)}); {COPY_AGAIN}"
+                ) from error
+        return pictures
+
+    def _frame_at(self, wanted_s: float) -> av.VideoFrame:
+        if self._last is not None and abs(self._last_s - wanted_s) < TOLERANCE_S:
+            return self._last
+        if not self._is_near(wanted_s):
+            self._seek(wanted_s)
+        nearest_s = math.inf
+        while (frame := self._next_frame()) is not None:
+            if abs(self._last_s - wanted_s) < TOLERANCE_S:
+                if frame.is_corrupt:
+                    raise DatasetError(f"{self._path}: damaged at {wanted_s:.3f} s; {COPY_AGAIN}")
+                return frame
+            nearest_s = min(nearest_s, self._last_s, key=lambda s: abs(s - wanted_s))
+            if self._last_s > wanted_s:
+                break
+        raise DatasetError(
+            f"{self._path}: no frame within {TOLERANCE_S} s of {wanted_s:.4f} s (the nearest is at {nearest_s:.4f} s); "
+            "the timestamps in data/ or meta/episodes do not fit this video: record or convert the dataset again"
+        )
+
+    def _is_near(self, wanted_s: float) -> bool:
+        """Whether decoding on costs no more than seeking to the keyframe before ``wanted_s``."""
+        if self._last_s > wanted_s:
+            return False
+        before = np.searchsorted(self._keyframe_s, wanted_s + TOLERANCE_S, side="right") - 1
+        keyframe_s = self._keyframe_s[max(before, 0)]
+        if keyframe_s <= self._last_s:
+            return True
+        return (wanted_s - self._last_s) <= (wanted_s - keyframe_s) + SEEK_COST_FRAMES * self._period_s
+
+    def _seek(self, wanted_s: float) -> None:
+        """Stand before a keyframe that is shown no later than ``wanted_s``."""
+        target = math.floor((wanted_s + TOLERANCE_S) / self._tick_s)
+        seen = None
+        while True:
+            self._container.seek(target, stream=self._stream, backward=True)
+            self._packets = self._container.demux(self._stream)
+            self._decoded.clear()
+            self._last, self._last_s = None, -math.inf
+            packet = next(self._packets, None)
+            if packet is None or packet.dts is None:
+                return
+            # The index is in decoding order: with B-frames a keyframe decoded before the wanted time may be shown
+            # after it, and the frames shown before it need an earlier one.
+            if packet.pts * self._tick_s < wanted_s + TOLERANCE_S or packet.dts == seen:
+                self._decoded.extend(packet.decode())
+                return
+            seen = packet.dts
+            target = packet.dts - 1
+
+    def _next_frame(self) -> av.VideoFrame | None:
+        while not self._decoded:
+            packet = next(self._packets, None)
+            if packet is None:
+                # A drained decoder takes no more packets before a seek.
+                self._last, self._last_s = None, math.inf
+                return None
+            self._decoded.extend(packet.decode())
+        self._last = self._decoded.popleft()
+        self._last_s = self._last.pts * self._tick_s
+        return self._last
+
+
+class _ParquetImages:
+    """One open parquet file with ``image`` columns."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
+        except (pa.ArrowException, OSError) as error:
+            raise DatasetError(f"{path}: cannot be opened ({_reason(error)}); {COPY_AGAIN}") from error
+        metadata = self._file.metadata
+        rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        self._ends = np.cumsum(rows)
+
+    def locate(self, row: int) -> tuple[int, int]:
+        """Row of the file -> (row group, row within it)."""
+        group = int(np.searchsorted(self._ends, row, side="right"))
+        return group, row - (int(self._ends[group - 1]) if group else 0)
+
+    def read_group(self, camera: str, group: int) -> pa.ChunkedArray:
+        """The compressed images of one row group: structs of bytes and path."""
+        try:
+            return self._file.read_row_group(group, columns=[camera], use_threads=False).column(0)
+        except (pa.ArrowException, OSError) as error:
+            raise DatasetError(
+                f"{self._path}: row group {group} of {camera} cannot be read ({_reason(error)}); {COPY_AGAIN}"
+            ) from error
+
+    def close(self) -> None:
+        self._file.close(force=True)
+
+
+def _decode_image(cell: dict | None, path: Path, camera: str, row: int) -> np.ndarray:
+    encoded = cell.get("bytes") if cell else None
+    if encoded is None:
+        raise DatasetError(f"{path}: row {row} of {camera} holds no image bytes; embed the images in the dataset")
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DatasetError(
+            f"{path}: the image in row {row} of {camera} cannot be decoded ({_reason(error)}); {COPY_AGAIN}"
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """The library's reason on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
