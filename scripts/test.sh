@@ -13,7 +13,7 @@ cd -- "$ROOT"
 export PATH="$ROOT/.venv/bin:$PATH"
 
 pytest=(python -m pytest -q -c tests/pytest.ini --rootdir tests tests/python)
-bats=(tests/node_modules/.bin/bats --print-output-on-failure tests/scripts)
+bats=(tests/node_modules/bats/bin/bats --print-output-on-failure tests/scripts)
 if [[ -n $FAST ]]; then
   pytest+=(-m "not slow")
   bats+=(--filter-tags '!slow')

@@ -35,7 +35,9 @@ need_count GPUS
 need_count NNODES
 arguments=(--config "$CONFIG")
 
-if [[ -n $DATA ]]; then
+if [[ -z $DATA && $CONFIG == "$ROOT/python/config.yaml" && "$OVERRIDES $*" != *data.roots=* ]]; then
+  die "DATA is not set: name a LeRobot v3.0 dataset, like DATA=outputs/demo"
+elif [[ -n $DATA ]]; then
   roots=
   while IFS= read -r -d : root; do
     [[ -d $root ]] || die "DATA: $root is no folder: name a LeRobot v3.0 dataset"

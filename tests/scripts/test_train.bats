@@ -1,0 +1,104 @@
+#!/usr/bin/env bats
+load test_helper
+
+@test "one process: plain Python" {
+  copy_root
+  record python3
+  DATA=$HOME run --separate-stderr scripts/train.sh
+  [ "$status" -eq 0 ]
+  [ "$(head -n 1 "$CALLS")" = "$ROOT/python/train.py" ]
+  assert_called "$ROOT/python/config.yaml"
+  assert_called "data.roots=['$HOME']"
+  run ! grep -qE 'launch|resume|output_dir' "$CALLS"
+}
+
+@test "GPUS=2: torchrun on this machine, the cores shared out" {
+  copy_root
+  record python3
+  DATA=$HOME GPUS=2 run --separate-stderr scripts/train.sh
+  [ "$status" -eq 0 ]
+  [ "$(head -n 4 "$CALLS" | tr '\n' ' ')" = \
+    "$ROOT/python/launch.py --nproc-per-node=2 --standalone $ROOT/python/train.py " ]
+  cores=$(nproc)
+  assert_called "OMP_NUM_THREADS=$((cores / 2 > 0 ? cores / 2 : 1))"
+}
+
+@test "several machines: torchrun with the rank and the address given" {
+  copy_root
+  record python3
+  DATA=$HOME GPUS=8 NNODES=2 NODE_RANK=1 MASTER_ADDR=host0 run --separate-stderr scripts/train.sh
+  [ "$status" -eq 0 ]
+  [ "$(head -n 7 "$CALLS" | tr '\n' ' ')" = "$ROOT/python/launch.py --nproc-per-node=8 --nnodes=2 --node-rank=1 \
+--master-addr=host0 --master-port=29500 $ROOT/python/train.py " ]
+}
+
+@test "settings and further arguments reach train.py as they are" {
+  copy_root
+  record python3
+  mkdir "$HOME/it's [a], b" "$HOME/c"
+  touch "$HOME/my.yaml"
+  DATA="$HOME/it's [a], b:$HOME/c" CONFIG=$HOME/my.yaml OUTPUT="$HOME/o p" OVERRIDES="training.lr=5e-5  a.b=c" \
+    RESUME=1 OMP_NUM_THREADS=3 run --separate-stderr scripts/train.sh --override "x.y=z z"
+  [ "$status" -eq 0 ]
+  assert_called "data.roots=['$HOME/it''s [a], b', '$HOME/c']"
+  assert_called "$HOME/my.yaml"
+  assert_called "training.output_dir='$HOME/o p'"
+  assert_called "training.lr=5e-5"
+  assert_called "a.b=c"
+  assert_called "--resume"
+  assert_called "x.y=z z"
+  assert_called "OMP_NUM_THREADS=3"
+}
+
+@test "the status of training is the status of train.sh" {
+  copy_root
+  record python3 7
+  DATA=$HOME run scripts/train.sh
+  [ "$status" -eq 7 ]
+}
+
+@test "no DATA, and no other word of where the data is" {
+  copy_root
+  record python3
+  run --separate-stderr scripts/train.sh
+  assert_refused "DATA is not set"
+  run scripts/train.sh --override "data.roots=[/data]"
+  [ "$status" -eq 0 ]
+}
+
+@test "what cannot be is refused in one line" {
+  copy_root
+  export DATA=$HOME
+  DATA=$HOME/nothing run --separate-stderr scripts/train.sh
+  assert_refused "$HOME/nothing is no folder"
+  DATA=$HOME:$HOME/nothing run --separate-stderr scripts/train.sh
+  assert_refused "$HOME/nothing is no folder"
+  CONFIG=$HOME/nothing.yaml run --separate-stderr scripts/train.sh
+  assert_refused "nothing.yaml is no file"
+  for count in 0 two -1 1.5; do
+    GPUS=$count run --separate-stderr scripts/train.sh
+    assert_refused "GPUS=$count"
+  done
+  RESUME=yes run --separate-stderr scripts/train.sh
+  assert_refused "RESUME=yes"
+  NNODES=2 MASTER_ADDR=host0 run --separate-stderr scripts/train.sh
+  assert_refused "NODE_RANK"
+  NNODES=2 NODE_RANK=2 MASTER_ADDR=host0 run --separate-stderr scripts/train.sh
+  assert_refused "NODE_RANK"
+  NNODES=2 NODE_RANK=0 run --separate-stderr scripts/train.sh
+  assert_refused "MASTER_ADDR"
+}
+
+@test "make passes its variables on" {
+  copy_root
+  record python3
+  sed -i 's/^\(train\|eval\): setup/\1:/' Makefile
+  run make --no-print-directory train DATA="$HOME" GPUS=2 OVERRIDES="training.lr=5e-5 training.steps=3"
+  [ "$status" -eq 0 ]
+  assert_called "--nproc-per-node=2"
+  assert_called "training.steps=3"
+  run make --no-print-directory eval DATA="$HOME" CHECKPOINT="$HOME" EPISODES="0 2"
+  [ "$status" -eq 0 ]
+  [ "$(tr '\n' ' ' <"$CALLS")" = "$ROOT/python/offline_eval.py --checkpoint $HOME --output $ROOT/outputs/eval \
+--dataset $HOME --episodes 0 2 OMP_NUM_THREADS= " ]
+}
