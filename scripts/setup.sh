@@ -52,7 +52,7 @@ need_ensurepip() {
   package=python$(python_version "$python")-venv
   if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
     say "installing $package ..."
-    { apt-get update -qq && apt-get install -y -qq "$package"; } >/dev/null ||
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package"; } >/dev/null ||
       die "$package cannot be installed: $python has no venv module, name another with PYTHON=PATH"
   else
     die "$python has no venv module: apt-get install $package"
