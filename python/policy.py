@@ -60,13 +60,9 @@ def build_policy(
     false (all weights come from a checkpoint later on) or ``training.init_checkpoint`` is set, which brings
     a backbone of its own.
 
-    Raises UserError when the dataset has no camera or feature names that LeRobot cannot tell apart, and
-    when the backbone weights cannot be had.
+    Raises UserError when the dataset has feature names that LeRobot cannot tell apart, and when the
+    backbone weights cannot be had.
     """
-    if not dataset.cameras:
-        raise UserError(
-            "the dataset has no camera, and ACT needs one: record images or name them in data.cameras"
-        )
     act = _act_config(config, dataset)
     _refuse_colliding_names([*act.input_features, *act.output_features])
     if not backbone_weights or config.training.init_checkpoint:
