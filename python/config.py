@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-
 from errors import UserError
 
 Normalization = Literal["MEAN_STD", "MIN_MAX", "IDENTITY"]
@@ -51,7 +50,9 @@ class DataConfig:
             if values is not None and len(set(values)) != len(values):
                 raise ValueError(f"data.{key}: names one entry twice")
         if self.image_size is not None and min(self.image_size) < 32:
-            raise ValueError(f"data.image_size: {list(self.image_size)} is below the ResNet's 32 px; height first")
+            raise ValueError(
+                f"data.image_size: {list(self.image_size)} is below the ResNet's 32 px; height first"
+            )
 
 
 @dataclass(frozen=True)
@@ -90,17 +91,17 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.n_action_steps > self.chunk_size:
             raise ValueError(
-                f"model.n_action_steps: {self.n_action_steps} is more than model.chunk_size ({self.chunk_size})"
+                f"model.n_action_steps: {self.n_action_steps} is above model.chunk_size ({self.chunk_size})"
             )
         if self.temporal_ensemble_coeff is not None and self.n_action_steps != 1:
             raise ValueError("model.n_action_steps: must be 1 with model.temporal_ensemble_coeff")
         if self.dim_model % self.n_heads or self.dim_model % 4:
             raise ValueError(
-                f"model.dim_model: {self.dim_model} is not a multiple of 4 and of model.n_heads ({self.n_heads})"
+                f"model.dim_model: {self.dim_model} is no multiple of 4 and model.n_heads ({self.n_heads})"
             )
         if self.replace_final_stride_with_dilation and self.vision_backbone in ("resnet18", "resnet34"):
             raise ValueError(
-                f"model.replace_final_stride_with_dilation: torchvision's {self.vision_backbone} cannot; use resnet50"
+                "model.replace_final_stride_with_dilation: only torchvision's resnet50 and larger can do it"
             )
 
 
@@ -181,7 +182,9 @@ def _describe(hint: Any) -> str:
     if origin is tuple:
         count = "" if args[-1] is Ellipsis else f"{len(args)} "
         return f"a list of {count}{'strings' if args[0] is str else 'whole numbers'}"
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}.get(hint, "null")
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}.get(
+        hint, "null"
+    )
 
 
 def _convert(value: Any, hint: Any) -> Any:

@@ -1,7 +1,7 @@
 """Where this process stands among its ranks, and the few collectives that training needs.
 
-Nothing but the environment decides: torchrun sets RANK, WORLD_SIZE and LOCAL_RANK; without them, or with a world size
-of 1, this is one process and no process group is made.
+Nothing but the environment decides: torchrun sets RANK, WORLD_SIZE and LOCAL_RANK. Without them, or with a
+world size of 1, this is one process and no process group is made.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
-
 from errors import UserError
 
 T = TypeVar("T")
@@ -48,7 +47,9 @@ def _environment() -> tuple[int, int, int]:
         rank, local_rank, world_size = (int(value or "") for value in values)
     except ValueError:
         shown = ", ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
-        raise UserError(f"{shown} in the environment: start several processes with torchrun, or unset them") from None
+        raise UserError(
+            f"{shown} in the environment: start several processes with torchrun, or unset them"
+        ) from None
     if not 0 <= rank < world_size:
         raise UserError(f"RANK={rank} with WORLD_SIZE={world_size}: ranks go from 0 to {world_size - 1}")
     return rank, local_rank, world_size
@@ -58,11 +59,13 @@ def _device(choice: str, local_rank: int) -> torch.device:
     if choice == "cpu" or (choice == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise UserError("training.device: cuda was asked for, but torch finds no CUDA device; use auto or cpu")
+        raise UserError(
+            "training.device: cuda was asked for, but torch finds no CUDA device; use auto or cpu"
+        )
     if local_rank >= torch.cuda.device_count():
         raise UserError(
-            f"local rank {local_rank} on {socket.gethostname()} has no GPU ({torch.cuda.device_count()} found); "
-            "start at most one process per GPU"
+            f"local rank {local_rank} on {socket.gethostname()} has no GPU "
+            f"({torch.cuda.device_count()} found); start at most one process per GPU"
         )
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
@@ -138,20 +141,32 @@ def require_same(world: World, what: str, value: str) -> None:
     """Raise UserError, on every rank, unless ``value`` is the same on all; the message names who differs."""
     entries = gather(world, (socket.gethostname(), value))
     reference = entries[0][1]
-    different = [f"rank {rank} on {host} has {other}" for rank, (host, other) in enumerate(entries) if other != reference]
+    different = [
+        f"rank {rank} on {host} has {other}"
+        for rank, (host, other) in enumerate(entries)
+        if other != reference
+    ]
     if different:
-        together(world, lambda: _refuse(f"the {what} differs between ranks: rank 0 has {reference}, {'; '.join(different)}"))
+        refuse(world, f"the {what} differs between ranks: rank 0 has {reference}, {'; '.join(different)}")
 
 
-def _refuse(message: str) -> None:
-    raise UserError(message)
+def refuse(world: World, message: str) -> NoReturn:
+    """End every rank with ``message``; all of them must call it with the same one."""
+
+    def fail() -> NoReturn:
+        raise UserError(message)
+
+    together(world, fail)
+    raise AssertionError("together ends with an error that all ranks have")
 
 
 @contextlib.contextmanager
 def local_rank_0_first(world: World) -> Iterator[None]:
-    """Local rank 0 of each host runs the block alone, then the others do: for downloads into a shared cache."""
+    """Local rank 0 of each host runs the block first and alone: for downloads into a shared cache."""
     if world.world_size > 1 and world.local_rank != 0:
         dist.barrier()
-    yield
-    if world.world_size > 1 and world.local_rank == 0:
-        dist.barrier()
+    try:
+        yield
+    finally:
+        if world.world_size > 1 and world.local_rank == 0:
+            dist.barrier()

@@ -9,10 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from config import Config, to_dict
 from errors import UserError
+from tqdm import tqdm
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -20,7 +19,9 @@ METRICS_FILE = "metrics.jsonl"
 def check_logging(config: Config) -> None:
     """Raise UserError when W&B is configured but not installed."""
     if config.logging.wandb and importlib.util.find_spec("wandb") is None:
-        raise UserError("logging.wandb: the package is not installed; run 'pip install wandb' or set it to false")
+        raise UserError(
+            "logging.wandb: the package is not installed; run 'pip install wandb' or set it to false"
+        )
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -35,20 +36,27 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 class MetricsLogger:
-    """Writes records of one run. On other ranks than 0 it is made with ``enabled=False`` and writes nothing."""
+    """Writes the records of one run; made with ``enabled=False`` (on all ranks but 0) it writes nothing."""
 
     def __init__(self, output_dir: Path, config: Config, start_step: int, enabled: bool) -> None:
-        """``start_step``: the step that training goes on from; later records of a run that died are dropped."""
+        """``start_step``: where training goes on; later records, of a run that died, are dropped."""
         self.enabled = enabled
         if not enabled:
             return
         self._total_steps = config.training.steps
         self._interactive = sys.stderr.isatty()
         self._bar = tqdm(
-            total=self._total_steps, initial=start_step, unit="step", disable=not self._interactive, dynamic_ncols=True
+            total=self._total_steps,
+            initial=start_step,
+            unit="step",
+            disable=not self._interactive,
+            dynamic_ncols=True,
         )
+        output_dir.mkdir(parents=True, exist_ok=True)
         path = output_dir / METRICS_FILE
-        kept = [r for r in read_metrics(path) if r["step"] <= start_step] if start_step and path.exists() else []
+        kept = (
+            [r for r in read_metrics(path) if r["step"] <= start_step] if start_step and path.exists() else []
+        )
         beside = path.with_name(f".{METRICS_FILE}.tmp")
         beside.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
         os.replace(beside, path)
@@ -58,7 +66,9 @@ class MetricsLogger:
             from torch.utils.tensorboard import SummaryWriter
 
             # purge_step hides what a run that died had written beyond the checkpoint.
-            self._tensorboard = SummaryWriter(output_dir / "tensorboard", purge_step=start_step + 1 if start_step else None)
+            self._tensorboard = SummaryWriter(
+                output_dir / "tensorboard", purge_step=start_step + 1 if start_step else None
+            )
         self._wandb = None
         if config.logging.wandb:
             import wandb
@@ -94,7 +104,9 @@ class MetricsLogger:
             self._wandb.log(scalars, step=step)
         shown = {name: value for name, value in values.items() if not isinstance(value, dict)}
         if self._interactive and kind == "train":
-            self._bar.set_postfix({name: f"{shown[name]:.4g}" for name in ("loss", "l1_loss", "lr")}, refresh=False)
+            self._bar.set_postfix(
+                {name: f"{shown[name]:.4g}" for name in ("loss", "l1_loss", "lr")}, refresh=False
+            )
         else:
             fields = " ".join(f"{name}={value:.6g}" for name, value in shown.items())
             self.say(f"{kind} step={step}/{self._total_steps} {fields}")

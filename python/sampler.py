@@ -10,13 +10,15 @@ from torch.utils.data import Dataset, DistributedSampler
 class ResumableSampler(DistributedSampler):
     """torch's DistributedSampler that runs on from epoch to epoch and can start anywhere.
 
-    Each epoch is DistributedSampler's own: a permutation seeded by (seed, epoch), padded to a multiple of the world
-    size and dealt out to the ranks in turn. The iterator does not end; a loader on top of it keeps its workers busy
-    across epochs and all its batches are full. It yields ``epoch * len(dataset) + index``, from which the dataset
-    knows the epoch too.
+    Each epoch is DistributedSampler's own: a permutation seeded by (seed, epoch), padded to a multiple of the
+    world size and dealt out to the ranks in turn. The iterator does not end: a loader on top of it keeps its
+    workers busy across epochs, and all its batches are full. It yields ``epoch * len(dataset) + index``, from
+    which the dataset knows the epoch too.
     """
 
-    def __init__(self, dataset: Dataset, world_size: int, rank: int, seed: int, samples_seen: int = 0) -> None:
+    def __init__(
+        self, dataset: Dataset, world_size: int, rank: int, seed: int, samples_seen: int = 0
+    ) -> None:
         """``samples_seen``: how many samples all ranks together have consumed before."""
         super().__init__(dataset, num_replicas=world_size, rank=rank, shuffle=True, seed=seed)
         self.samples_seen = samples_seen
@@ -24,7 +26,7 @@ class ResumableSampler(DistributedSampler):
     def __iter__(self) -> Iterator[int]:
         assert isinstance(self.dataset, Sized)
         epoch, offset = divmod(self.samples_seen, self.total_size)
-        # Ranks take turns in the permutation, so the first n samples of an epoch are n / world size of each rank.
+        # Ranks take turns in the permutation, so an epoch's first n samples are n / world size of each.
         skip = -(-offset // self.num_replicas)
         while True:
             self.set_epoch(epoch)

@@ -1,7 +1,7 @@
 """Train ACT on LeRobot v3.0 datasets, in one process or, under torchrun, in many.
 
-    python train.py --config config.yaml [--override training.lr=5e-5 ...] [--resume]
-    torchrun --nproc-per-node=4 train.py --config config.yaml
+python train.py --config config.yaml [--override training.lr=5e-5 ...] [--resume]
+torchrun --nproc-per-node=4 train.py --config config.yaml
 """
 
 from __future__ import annotations
@@ -14,20 +14,26 @@ import time
 from pathlib import Path
 from typing import Any
 
+import distributed
 import numpy as np
 import torch
-from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Subset
-
-import distributed
-from checkpoint import find_checkpoint, load_dataset_info, load_training_state, rng_state, save_checkpoint, set_rng_state
+from checkpoint import (
+    find_checkpoint,
+    load_dataset_info,
+    load_training_state,
+    rng_state,
+    save_checkpoint,
+    set_rng_state,
+)
 from config import Config, load_config, to_dict
 from dataset import ChunkDataset, LeRobotV3Dataset, open_dataset, split_episodes
 from errors import UserError, run_cli
 from metrics import MetricsLogger, check_logging
-from policy import ACTLoss, build_policy, chunk_errors, load_weights, optimizer_groups, to_device
+from policy import ACTLoss, ACTPolicy, build_policy, chunk_errors, load_weights, optimizer_groups, to_device
 from sampler import ResumableSampler
 from stats import compute_stats
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Subset
 
 # What may change between a run and its resumption; all else would make it another run.
 RESUMABLE_CHANGES = {
@@ -38,10 +44,16 @@ RESUMABLE_CHANGES = {
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", type=Path, required=True, help="YAML file, see config.yaml")
-    parser.add_argument("--override", action="append", default=[], metavar="SECTION.KEY=VALUE", help="may be repeated")
-    parser.add_argument("--resume", action="store_true", help="go on from training.output_dir/checkpoints/last")
+    parser.add_argument(
+        "--override", action="append", default=[], metavar="SECTION.KEY=VALUE", help="may be repeated"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from training.output_dir/checkpoints/last"
+    )
     return parser.parse_args()
 
 
@@ -58,7 +70,9 @@ def find_start(config: Config, resume: bool) -> Path | None:
     last = Path(config.training.output_dir) / "checkpoints" / "last"
     if not resume:
         if last.exists():
-            raise UserError(f"{last}: holds a run already; add --resume, or choose another training.output_dir")
+            raise UserError(
+                f"{last}: holds a run already; add --resume, or choose another training.output_dir"
+            )
         return None
     if not last.exists():
         raise UserError(f"{last}: no checkpoint to resume from; leave --resume away to start")
@@ -91,7 +105,9 @@ def read_data(config: Config) -> tuple[LeRobotV3Dataset, ChunkDataset, ChunkData
     return dataset, train_set, held_out_set
 
 
-def describe(dataset: LeRobotV3Dataset, train_set: ChunkDataset, held_out_set: ChunkDataset, config: Config) -> dict[str, Any]:
+def describe(
+    dataset: LeRobotV3Dataset, train_set: ChunkDataset, held_out_set: ChunkDataset, config: Config
+) -> dict[str, Any]:
     """What a checkpoint must say of its data, so that eval can tell whether a dataset fits it."""
     return {
         "fps": dataset.fps,
@@ -115,7 +131,9 @@ def learning_rate_factor(config: Config, step: int) -> float:
     if training.schedule == "constant":
         return 1.0
     progress = min(1.0, (step - training.warmup_steps) / (training.steps - training.warmup_steps))
-    return training.final_lr_fraction + (1 - training.final_lr_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
+    return training.final_lr_fraction + (1 - training.final_lr_fraction) * 0.5 * (
+        1 + math.cos(math.pi * progress)
+    )
 
 
 def make_loader(config: Config, world: distributed.World, samples: Any, sampler: Any = None) -> DataLoader:
@@ -172,11 +190,13 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
     def check_data() -> None:
         if samples_per_step > len(train_set):
             raise UserError(
-                f"training.batch_size: {samples_per_step} samples a step (batch x accumulation x ranks) are more than "
-                f"the {len(train_set)} frames of the training episodes"
+                f"training.batch_size: {samples_per_step} samples a step (batch x accumulation x ranks) are "
+                f"more than the {len(train_set)} frames of the training episodes"
             )
         if start and load_dataset_info(start / "pretrained_model")["fingerprint"] != dataset.fingerprint:
-            raise UserError(f"--resume: {', '.join(config.data.roots)} is not the data that {start} was trained on")
+            raise UserError(
+                f"--resume: {', '.join(config.data.roots)} is not the data that {start} was trained on"
+            )
 
     distributed.together(world, check_data)
 
@@ -184,9 +204,16 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
     random.seed(training.seed)
     np.random.seed(training.seed)
     torch.manual_seed(training.seed)
-    stats = distributed.together(world, lambda: compute_stats(dataset, train_set.episodes, config.data.image_stats))
-    with distributed.local_rank_0_first(world):
-        policy = build_policy(config, dataset, stats).to(device)
+    stats = distributed.together(
+        world, lambda: compute_stats(dataset, train_set.episodes, config.data.image_stats)
+    )
+
+    def build() -> ACTPolicy:
+        # The weights of the backbone are downloaded once a host.
+        with distributed.local_rank_0_first(world):
+            return build_policy(config, dataset, stats, backbone_weights=start is None)
+
+    policy = distributed.together(world, build).to(device)
     if start or training.init_checkpoint:
         source = start or training.init_checkpoint
         distributed.together(world, lambda: load_weights(policy, find_checkpoint(source)))
@@ -204,11 +231,15 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
     # optimizer
     parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
-        optimizer_groups(policy, training.lr, training.lr_backbone), lr=training.lr, weight_decay=training.weight_decay
+        optimizer_groups(policy, training.lr, training.lr_backbone),
+        lr=training.lr,
+        weight_decay=training.weight_decay,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(config, step))
     autocast = torch.autocast(
-        device.type, torch.bfloat16, enabled=training.bf16 and device.type == "cuda" and torch.cuda.is_bf16_supported()
+        device.type,
+        torch.bfloat16,
+        enabled=training.bf16 and device.type == "cuda" and torch.cuda.is_bf16_supported(),
     )
 
     # where to go on
@@ -221,7 +252,10 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
         if len(state["rng"]) == world.world_size:
             set_rng_state(state["rng"][world.rank])
     loader = make_loader(
-        config, world, train_set, ResumableSampler(train_set, world.world_size, world.rank, training.seed, samples_seen)
+        config,
+        world,
+        train_set,
+        ResumableSampler(train_set, world.world_size, world.rank, training.seed, samples_seen),
     )
 
     logger = MetricsLogger(output_dir, config, step, enabled=world.is_main)
@@ -232,7 +266,9 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
         f"parameters={sum(parameter.numel() for parameter in parameters)}"
     )
     if start and len(state["rng"]) != world.world_size:
-        logger.say(f"resumed with {world.world_size} ranks instead of {len(state['rng'])}: random states start anew")
+        logger.say(
+            f"resumed with {world.world_size} ranks instead of {len(state['rng'])}: random states start anew"
+        )
 
     def validate_and_log() -> float:
         values = validate(config, world, policy, held_out_set, dataset.action_names)
@@ -250,7 +286,9 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
                 "schedule": schedule.state_dict(),
                 "rng": rng,
             }
-            save_checkpoint(output_dir, step, policy, config, dataset_info, state, best, training.keep_checkpoints)
+            save_checkpoint(
+                output_dir, step, policy, config, dataset_info, state, best, training.keep_checkpoints
+            )
 
     if step == 0:
         validate_and_log()
@@ -265,7 +303,9 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
             data_s += time.perf_counter() - data_started
             last_micro_step = micro_step == training.gradient_accumulation_steps - 1
             # Only the last micro-batch needs the gradients of the other ranks.
-            quiet = contextlib.nullcontext() if last_micro_step or world.world_size == 1 else loss_of.no_sync()
+            quiet = (
+                contextlib.nullcontext() if last_micro_step or world.world_size == 1 else loss_of.no_sync()
+            )
             with quiet:
                 with autocast:
                     losses = loss_of(to_device(batch, device))
@@ -305,7 +345,7 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
                 },
             )
             if not all(math.isfinite(value) for value in values.values()):
-                distributed.together(world, lambda: diverged(step, values))
+                distributed.refuse(world, diverged(step, values))
             running, steps_running, data_s, log_started = {}, 0, 0.0, time.perf_counter()
         improved = False
         if step % training.val_every == 0 or finished:
@@ -317,9 +357,11 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
     logger.close()
 
 
-def diverged(step: int, values: dict[str, float]) -> None:
+def diverged(step: int, values: dict[str, float]) -> str:
     shown = ", ".join(f"{name}={value:g}" for name, value in values.items())
-    raise UserError(f"training diverged before step {step} ({shown}); lower training.lr or look for outliers in the data")
+    return (
+        f"training diverged before step {step} ({shown}); lower training.lr or look for outliers in the data"
+    )
 
 
 if __name__ == "__main__":

@@ -4,9 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-
 from config import Config, ConfigError, load_config, save_config
+from conftest import ROOT
 
 CONFIG = ROOT / "python" / "config.yaml"
 
@@ -30,8 +29,14 @@ def test_defaults_are_lerobots() -> None:
 
 
 def test_overrides_apply_in_order_and_survive_saving(tmp_path: Path) -> None:
-    overrides = ["training.lr=1e-3", "training.lr=5e-5", "data.roots=/data/a b", "data.image_size=[96, 128]",
-                 "model.normalization.state=MIN_MAX", "data.held_out_episodes=[3, 1]"]  # fmt: skip
+    overrides = [
+        "training.lr=1e-3",
+        "training.lr=5e-5",
+        "data.roots=/data/a b",
+        "data.image_size=[96, 128]",
+        "model.normalization.state=MIN_MAX",
+        "data.held_out_episodes=[3, 1]",
+    ]
     config = load_config(CONFIG, overrides)
     assert config.training.lr == 5e-5
     assert config.data.roots == ("/data/a b",)
@@ -55,9 +60,9 @@ def test_overrides_apply_in_order_and_survive_saving(tmp_path: Path) -> None:
         ("training.steps=true", "training.steps: expected a whole number"),
         ("training.bf16=1", "training.bf16: expected true or false"),
         ("model.chunk_size=0", "model.chunk_size: 0 must be at least 1"),
-        ("model.n_action_steps=101", "model.n_action_steps: 101 is more than model.chunk_size (100)"),
+        ("model.n_action_steps=101", "model.n_action_steps: 101 is above model.chunk_size (100)"),
         ("model.temporal_ensemble_coeff=0.01", "model.n_action_steps: must be 1"),
-        ("model.n_heads=7", "model.dim_model: 512 is not a multiple"),
+        ("model.n_heads=7", "model.dim_model: 512 is no multiple"),
         ("model.normalization.action=mean", "model.normalization.action: expected one of MEAN_STD, MIN_MAX"),
         ("data.image_size=[96]", "data.image_size: expected a list of 2 whole numbers or null"),
         ("data.image_size=[8, 8]", "data.image_size: [8, 8] is below"),

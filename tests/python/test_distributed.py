@@ -21,8 +21,15 @@ from errors import UserError, run_cli
 def launch(tmp_path: Path, body: str, ranks: int = 2, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run ``body``, a ``def main():``, in ``ranks`` processes."""
     script = tmp_path / "worker.py"
-    script.write_text(PROLOGUE.format(python=str(ROOT / "python")) + textwrap.dedent(body) + "\nrun_cli(main)\n")
-    command = [sys.executable, str(ROOT / "python" / "launch.py"), "--standalone", f"--nproc-per-node={ranks}"]
+    script.write_text(
+        PROLOGUE.format(python=str(ROOT / "python")) + textwrap.dedent(body) + "\nrun_cli(main)\n"
+    )
+    command = [
+        sys.executable,
+        str(ROOT / "python" / "launch.py"),
+        "--standalone",
+        f"--nproc-per-node={ranks}",
+    ]
     return subprocess.run(
         [*command, str(script)],
         capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,

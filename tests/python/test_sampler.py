@@ -3,7 +3,6 @@
 from itertools import islice
 
 import pytest
-
 from sampler import ResumableSampler
 
 
@@ -18,7 +17,9 @@ def test_ranks_cover_each_epoch_and_share_no_sample_but_the_padding(frames: int,
         indices = [
             index
             for rank in range(world_size)
-            for index in take(frames, world_size, rank, 3 * per_rank)[epoch * per_rank : (epoch + 1) * per_rank]
+            for index in take(frames, world_size, rank, 3 * per_rank)[
+                epoch * per_rank : (epoch + 1) * per_rank
+            ]
         ]
         assert {index // frames for index in indices} == {epoch}
         assert {index % frames for index in indices} == set(range(frames))
