@@ -1,7 +1,8 @@
-"""Camera frames of a LeRobot v3.0 dataset: mp4 files through PyAV, ``image`` columns through parquet and Pillow.
+"""Camera frames of a LeRobot v3.0 dataset: mp4 files through PyAV, ``image`` columns through parquet and
+Pillow.
 
-Everything above asks for frames through ``FrameReader`` (camera, episode, frames -> uint8), so that a cache can be
-put beneath it. Frames stay uint8 until they are on the device.
+Everything above asks for frames through ``FrameReader`` (camera, episode, frames -> uint8), so that a cache
+can be put beneath it. Frames stay uint8 until they are on the device.
 """
 
 from __future__ import annotations
@@ -30,11 +31,20 @@ TOLERANCE_S = 1e-4  # LeRobotDataset's default: a frame farther away in time is 
 SEEK_COST_FRAMES = 4  # A seek (flush, refill the decoder) costs about as much as decoding this many frames.
 MAX_OPEN_FILES = 16  # Per process. One decoder holds some 10 MB at 480x640.
 MAX_CACHED_IMAGE_BYTES = 128 * 2**20  # Per process: compressed images of the row groups read last.
-COPY_AGAIN = "copy the file again or record the episodes anew"
 
 
 class DatasetError(UserError):
     """A dataset that cannot be used; the message is one line and names the file and the remedy."""
+
+
+def damaged(path: Path, what: str) -> DatasetError:
+    """The error for a file that is not what it was when it was written."""
+    return DatasetError(f"{path}: {what}; copy it again from where it was recorded, or record it anew")
+
+
+def reason(error: BaseException) -> str:
+    """A library's reason on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 class FrameReader(Protocol):
@@ -48,8 +58,8 @@ class FrameReader(Protocol):
 def resize_frames(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize uint8 (n, H, W, 3) to uint8 (n, height, width, 3); ``size`` is (height, width) in px.
 
-    Antialiased bilinear, computed on uint8 by torchvision. Dataset reader and policy runner share it, so a policy
-    sees on the robot what it saw in training.
+    Antialiased bilinear, computed on uint8 by torchvision. Dataset reader and policy runner share it, so a
+    policy sees on the robot what it saw in training.
     """
     if frames.shape[1:3] == tuple(size):
         return frames
@@ -70,54 +80,55 @@ class VideoFile:
 
 
 def probe_video(path: Path, demux_all: bool = False) -> VideoFile:
-    """Open an mp4, decode its first frame, and read its frame times from the index in its header.
+    """Open an mp4, decode two frames of it, and read its frame times from the index in its header.
 
-    The index also tells where the last frame's bytes end, which shows a cut file without reading it. Files that
-    carry no index are demuxed, and so are all with ``demux_all``: exact times also where frames are reordered
-    (B-frames) at an irregular rate.
+    The index also tells where the last frame's bytes end, which shows a cut file without reading it; the
+    frames decoded are the first one and that of the last keyframe, since files joined from different codecs
+    open well and fail later. Files that carry no index are demuxed, and so are all with ``demux_all``, which
+    gives exact times also where frames are reordered (B-frames) at an irregular rate.
 
     Raises DatasetError when the file is missing, cut, no video, or not decodable.
     """
     if not path.is_file():
-        raise DatasetError(f"{path}: missing, although meta/episodes names it; {COPY_AGAIN}")
+        raise damaged(path, "missing, although meta/episodes names it")
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise DatasetError(f"{path}: holds no video stream; {COPY_AGAIN}")
+                raise damaged(path, "holds no video stream")
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
-            tick_s = float(stream.time_base)
-            entries = [] if demux_all else [e for e in getattr(stream, "index_entries", ()) if not e.is_discard]
-            end = max((e.pos + e.size for e in entries), default=0)
-            if end > path.stat().st_size:
-                raise DatasetError(
-                    f"{path}: cut: its index needs {end} bytes, the file has {path.stat().st_size}; {COPY_AGAIN}"
-                )
-            decoding = np.array([e.timestamp for e in entries], dtype=np.int64)
-            keyframe = np.array([e.is_keyframe for e in entries], dtype=bool)
-            packets, first = [], None
+            entries = [] if demux_all else [entry for entry in stream.index_entries if not entry.is_discard]
+            size, end = path.stat().st_size, max((entry.pos + entry.size for entry in entries), default=0)
+            if end > size:
+                raise damaged(path, f"cut: its index needs {end} bytes, it has {size}")
+            first, packets = None, []
             for packet in container.demux(stream):
-                if packet.pts is not None and packet.dts is not None:
-                    packets.append((packet.pts, packet.dts, packet.is_keyframe))
                 if first is None:
                     first = next(iter(packet.decode()), None)
-                # 32 packets are more than any codec here reorders, so the first frame in time is among them.
-                if first is not None and len(entries) and len(packets) >= 32:
+                if packet.pts is not None and packet.dts is not None:
+                    packets.append((packet.pts, packet.dts, packet.is_keyframe))
+                # No codec here reorders over more than 16 frames: the first one shown is among 32 packets.
+                if entries and first is not None and len(packets) >= 32:
                     break
             if first is None or not packets:
-                raise DatasetError(f"{path}: no frame can be decoded; {COPY_AGAIN}")
-            if len(entries):
+                raise damaged(path, "no frame can be decoded")
+            if entries:
                 # At a constant rate frames are shown on the decoding clock, delayed by the reordering.
-                delay = min(pts for pts, _, _ in packets) - int(decoding[0])
-                shown = decoding + delay
+                decoded_at = np.array([entry.timestamp for entry in entries], dtype=np.int64)
+                keyframe = np.array([entry.is_keyframe for entry in entries], dtype=bool)
+                shown_at = decoded_at + (min(pts for pts, _, _ in packets) - decoded_at[0])
             else:
-                shown = np.sort(np.array([pts for pts, _, _ in packets], dtype=np.int64))
-                decoding = np.array([dts for _, dts, _ in packets], dtype=np.int64)
-                keyframe = np.array([key for _, _, key in packets], dtype=bool)
-            height, width = first.height, first.width
+                decoded_at = np.array([dts for _, dts, _ in packets], dtype=np.int64)
+                keyframe = np.array([is_keyframe for _, _, is_keyframe in packets], dtype=bool)
+                shown_at = np.sort(np.array([pts for pts, _, _ in packets], dtype=np.int64))
+            keyframes = decoded_at[keyframe] if keyframe.any() else decoded_at[:1]
+            container.seek(int(keyframes[-1]), stream=stream, backward=True)
+            if not any(packet.decode() for packet in container.demux(stream)):
+                raise damaged(path, "its last frames cannot be decoded")
+            tick_s, height, width = float(stream.time_base), first.height, first.width
     except (av.FFmpegError, OSError, EOFError) as error:
-        raise DatasetError(f"{path}: cannot be read as video ({_reason(error)}); {COPY_AGAIN}") from error
-    return VideoFile(path, height, width, shown * tick_s, decoding[keyframe] * tick_s)
+        raise damaged(path, f"cannot be decoded as video ({reason(error)})") from error
+    return VideoFile(path, height, width, shown_at * tick_s, keyframes * tick_s)
 
 
 @dataclass(frozen=True)
@@ -141,9 +152,9 @@ class ImageSegment:
 class DatasetFrames:
     """The FrameReader of a dataset on disk.
 
-    Open files belong to one process: they are opened on first use, at most ``MAX_OPEN_FILES`` at a time, dropped
-    after a fork and left out of a pickle. Decoders run on one thread each, since DataLoader workers already use the
-    cores. Not thread-safe.
+    Open files belong to one process: they are opened on first use, at most ``MAX_OPEN_FILES`` at a time,
+    dropped after a fork and left out of a pickle. Decoders run on one thread each, since DataLoader workers
+    already use the cores. Not thread-safe.
     """
 
     def __init__(
@@ -153,7 +164,7 @@ class DatasetFrames:
         recorded_shapes: Mapping[str, tuple[int, int]],
         image_size: tuple[int, int] | None,
     ) -> None:
-        """Args: per camera and episode where the frames lie; per episode timestamps (s); (H, W) px; (H, W) px."""
+        """Args: where frames lie, by camera and episode; timestamps (s) by episode; sizes as (H, W) px."""
         self._segments = segments
         self._timestamps = timestamps
         self._recorded_shapes = recorded_shapes
@@ -161,10 +172,12 @@ class DatasetFrames:
         self._forget_files()
 
     def read(self, camera: str, episode: int, frames: Sequence[int]) -> np.ndarray:
-        """Frames of one camera in the order asked for: uint8 (n, H, W, 3) RGB, resized to the dataset's image_size.
+        """Frames of one camera in the order asked for: uint8 (n, H, W, 3) RGB, resized to the dataset's
+        image_size.
 
-        Raises DatasetError when a file cannot be decoded or has no frame within TOLERANCE_S of a timestamp, as
-        LeRobotDataset does; KeyError / IndexError for a camera, episode or frame that the dataset does not have.
+        Raises DatasetError when a file cannot be decoded or has no frame within TOLERANCE_S of a timestamp,
+        as LeRobotDataset does; KeyError / IndexError for a camera, episode or frame that the dataset does not
+        have.
         """
         if self._process != os.getpid():
             self._forget_files()
@@ -183,7 +196,8 @@ class DatasetFrames:
         for picture in pictures:
             if picture.shape != shape:
                 raise DatasetError(
-                    f"{segment.path}: a frame of episode {episode} is {picture.shape[0]}x{picture.shape[1]} px, "
+                    f"{segment.path}: a frame of episode {episode} is {picture.shape[0]}x{picture.shape[1]} "
+                    "px, "
                     f"meta/info.json says {shape[0]}x{shape[1]} for {camera}; correct meta/info.json"
                 )
         stacked = np.stack(pictures) if pictures else np.empty((0, *shape), np.uint8)
@@ -235,7 +249,7 @@ class DatasetFrames:
 
 
 class _VideoDecoder:
-    """One open mp4, which knows where it stands: going on is cheaper than seeking when the next frame is near."""
+    """One open mp4, which knows where it stands: going on is cheaper than seeking to a frame near ahead."""
 
     def __init__(self, segment: VideoSegment) -> None:
         self._path = segment.path
@@ -244,7 +258,7 @@ class _VideoDecoder:
         try:
             self._container = av.open(str(self._path))
         except (av.FFmpegError, OSError) as error:
-            raise DatasetError(f"{self._path}: cannot be opened ({_reason(error)}); {COPY_AGAIN}") from error
+            raise damaged(self._path, f"cannot be opened ({reason(error)})") from error
         self._stream = self._container.streams.video[0]
         self._stream.codec_context.thread_count = 1
         self._tick_s = float(self._stream.time_base)
@@ -266,8 +280,8 @@ class _VideoDecoder:
                 pictures.append(self._reformatter.reformat(frame, format="rgb24").to_ndarray())
             except (av.FFmpegError, OSError, EOFError) as error:
                 self._last, self._last_s = None, math.inf
-                raise DatasetError(
-                    f"{self._path}: cannot be decoded at {wanted_s:.3f} s ({_reason(error)}); {COPY_AGAIN}"
+                raise damaged(
+                    self._path, f"cannot be decoded at {wanted_s:.3f} s ({reason(error)})"
                 ) from error
         return pictures
 
@@ -280,14 +294,16 @@ class _VideoDecoder:
         while (frame := self._next_frame()) is not None:
             if abs(self._last_s - wanted_s) < TOLERANCE_S:
                 if frame.is_corrupt:
-                    raise DatasetError(f"{self._path}: damaged at {wanted_s:.3f} s; {COPY_AGAIN}")
+                    raise damaged(self._path, f"damaged at {wanted_s:.3f} s")
                 return frame
             nearest_s = min(nearest_s, self._last_s, key=lambda s: abs(s - wanted_s))
             if self._last_s > wanted_s:
                 break
         raise DatasetError(
-            f"{self._path}: no frame within {TOLERANCE_S} s of {wanted_s:.4f} s (the nearest is at {nearest_s:.4f} s); "
-            "the timestamps in data/ or meta/episodes do not fit this video: record or convert the dataset again"
+            f"{self._path}: no frame within {TOLERANCE_S} s of {wanted_s:.4f} s (the nearest is at "
+            f"{nearest_s:.4f} s); "
+            "the timestamps in data/ or meta/episodes do not fit this video: record or convert the dataset "
+            "again"
         )
 
     def _is_near(self, wanted_s: float) -> bool:
@@ -312,8 +328,8 @@ class _VideoDecoder:
             packet = next(self._packets, None)
             if packet is None or packet.dts is None:
                 return
-            # The index is in decoding order: with B-frames a keyframe decoded before the wanted time may be shown
-            # after it, and the frames shown before it need an earlier one.
+            # The index is in decoding order: with B-frames a keyframe decoded before the wanted time may be
+            # shown after it, and the frames shown before it need an earlier one.
             if packet.pts * self._tick_s < wanted_s + TOLERANCE_S or packet.dts == seen:
                 self._decoded.extend(packet.decode())
                 return
@@ -341,7 +357,7 @@ class _ParquetImages:
         try:
             self._file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
-            raise DatasetError(f"{path}: cannot be opened ({_reason(error)}); {COPY_AGAIN}") from error
+            raise damaged(path, f"cannot be opened ({reason(error)})") from error
         metadata = self._file.metadata
         rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         self._ends = np.cumsum(rows)
@@ -356,8 +372,8 @@ class _ParquetImages:
         try:
             return self._file.read_row_group(group, columns=[camera], use_threads=False).column(0)
         except (pa.ArrowException, OSError) as error:
-            raise DatasetError(
-                f"{self._path}: row group {group} of {camera} cannot be read ({_reason(error)}); {COPY_AGAIN}"
+            raise damaged(
+                self._path, f"row group {group} of {camera} cannot be read ({reason(error)})"
             ) from error
 
     def close(self) -> None:
@@ -367,16 +383,13 @@ class _ParquetImages:
 def _decode_image(cell: dict | None, path: Path, camera: str, row: int) -> np.ndarray:
     encoded = cell.get("bytes") if cell else None
     if encoded is None:
-        raise DatasetError(f"{path}: row {row} of {camera} holds no image bytes; embed the images in the dataset")
+        raise DatasetError(
+            f"{path}: row {row} of {camera} holds no image bytes; embed the images in the dataset"
+        )
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DatasetError(
-            f"{path}: the image in row {row} of {camera} cannot be decoded ({_reason(error)}); {COPY_AGAIN}"
+        raise damaged(
+            path, f"the image in row {row} of {camera} cannot be decoded ({reason(error)})"
         ) from error
-
-
-def _reason(error: BaseException) -> str:
-    """The library's reason on one line."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -1,7 +1,7 @@
 """Normalization statistics over the training episodes, streamed: memory does not grow with the dataset.
 
-They are recomputed from the frames, since meta/stats.json of lerobot 0.4 has a wrong standard deviation of images
-and covers held-out episodes too.
+They are recomputed from the frames, since meta/stats.json of lerobot 0.4 has a wrong standard deviation of
+images and covers held-out episodes too.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ IMAGENET = {
 class Moments:
     """How often each value of each colour occurs: camera -> int64 (3, 256).
 
-    256 counters a colour give mean, deviation, minimum and maximum exactly, and adding them up in any order, over any
-    number of ranks, gives the same bits.
+    256 counters a colour give mean, deviation, minimum and maximum exactly, and adding them up in any order,
+    over any number of ranks, gives the same bits.
     """
 
     histograms: dict[str, np.ndarray]
 
     def merge(self, other: Moments) -> Moments:
-        return Moments({camera: counts + other.histograms[camera] for camera, counts in self.histograms.items()})
+        return Moments(
+            {camera: counts + other.histograms[camera] for camera, counts in self.histograms.items()}
+        )
 
 
 def image_moments(dataset: LeRobotV3Dataset, episodes: Sequence[int]) -> Moments:
@@ -61,8 +63,9 @@ def compute_stats(
 ) -> dict[str, dict[str, torch.Tensor]]:
     """Statistics over the frames of ``episodes``: feature -> {"mean", "std", "min", "max"}, float32.
 
-    Vectors have shape (D,) in dataset units, cameras (3, 1, 1) on [0, 1]. LeRobot divides by the deviation or by the
-    range; where a dimension never changes these are set to 1 so that it becomes 0 (or -1) instead of blowing up.
+    Vectors have shape (D,) in dataset units, cameras (3, 1, 1) on [0, 1]. LeRobot divides by the deviation or
+    by the range; where a dimension never changes these are set to 1 so that it becomes 0 (or -1) instead of
+    blowing up.
 
     Args:
         image_stats: "imagenet" (nothing is decoded) or "dataset".
@@ -107,7 +110,9 @@ def _histogram_stats(counts: np.ndarray) -> dict[str, np.ndarray]:
     return _widen_constant(mean, np.sqrt(variance), least, most)
 
 
-def _widen_constant(mean: np.ndarray, std: np.ndarray, least: np.ndarray, most: np.ndarray) -> dict[str, np.ndarray]:
+def _widen_constant(
+    mean: np.ndarray, std: np.ndarray, least: np.ndarray, most: np.ndarray
+) -> dict[str, np.ndarray]:
     constant = least == most
     return {
         "mean": mean,
