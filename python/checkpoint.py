@@ -128,9 +128,7 @@ def save_checkpoint(
         writing = root / (WRITING + name)
         write_pretrained(writing / "pretrained_model", policy, config, dataset_info)
         (writing / "training_state").mkdir()
-        # Into an open file: torch's own writer turns a full disk into a RuntimeError without its reason.
-        with open(writing / "training_state" / "state.pt", "wb") as file:
-            torch.save(dict(training_state), file)
+        _write_training_state(writing / "training_state" / "state.pt", training_state)
         _sync_tree(writing)
         _publish(root, name)
         # ``best`` first: a run resumed from a ``last`` that believes this step to be the best would never
@@ -141,6 +139,17 @@ def save_checkpoint(
     except (OSError, SafetensorError) as error:
         raise UserError(f"{root / name}: the checkpoint cannot be saved ({error})") from error
     return root / name
+
+
+def _write_training_state(path: Path, training_state: Mapping[str, Any]) -> None:
+    with open(path, "wb") as file:
+        try:
+            torch.save(dict(training_state), file)
+        except RuntimeError as error:
+            # What torch raises when its writer closes hides the reason, such as a full disk.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def _publish(root: Path, name: str) -> None:
