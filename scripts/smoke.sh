@@ -28,6 +28,7 @@ DATA=$dataset CONFIG=$ROOT/python/config.smoke.yaml OUTPUT=$train GPUS=2 "$ROOT/
 say "== evaluation on episodes that training did not see"
 CHECKPOINT=$train DATA=$dataset OUTPUT=$eval "$ROOT/scripts/eval.sh"
 say "== report"
+status=0
+"$python" "$ROOT/python/check_learned.py" --train "$train" --eval "$eval" || status=$?
 TRAIN=$train EVAL=$eval OUTPUT=$report "$ROOT/scripts/report.sh"
-"$python" "$ROOT/python/check_learned.py" --train "$train" --eval "$eval"
-say "report: $report"
+exit "$status"
