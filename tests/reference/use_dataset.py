@@ -2,8 +2,8 @@
 
     REFERENCE_VENV/bin/python use_dataset.py DATASET OUT
 
-writes OUT/items.npz (every item of the dataset with a chunk of actions) and the datasets OUT/deleted (without episode
-0) and OUT/merged (the dataset twice).
+writes OUT/items.npz (every item of the dataset with a chunk of actions) and the datasets OUT/deleted (without
+episode 0) and OUT/merged (the dataset twice).
 """
 
 import os
@@ -17,7 +17,15 @@ from lerobot.datasets import dataset_tools
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 CHUNK_SIZE = 8
-VECTORS = ("observation.state", "action", "action_is_pad", "timestamp", "episode_index", "index", "task_index")
+VECTORS = (
+    "observation.state",
+    "action",
+    "action_is_pad",
+    "timestamp",
+    "episode_index",
+    "index",
+    "task_index",
+)
 
 
 def read(root: Path, **options) -> LeRobotDataset:
