@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import sys
 
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 
 
 def run() -> int:
-    """Run torchrun; a rank that was ended by signal N counts as 128 + N, as in a shell."""
+    """Run torchrun; what was ended by signal N, a rank or all of them, counts as 128 + N, as in a shell."""
     try:
         main()
     except ChildFailedError as error:
@@ -20,6 +21,10 @@ def run() -> int:
         status = failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
         print(f"rank {rank} ended with status {status}; all ranks were stopped", file=sys.stderr)
         return status
+    except SignalException as error:
+        # torchrun has passed the signal on to the ranks, and waited for their end.
+        print(f"ended by {error.sigval.name}; all ranks were stopped", file=sys.stderr)
+        return 128 + error.sigval
     return 0
 
 

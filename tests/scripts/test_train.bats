@@ -1,4 +1,5 @@
 #!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031 # every test is a subshell, and its settings end with it
 load test_helper
 
 @test "one process: plain Python" {
@@ -101,4 +102,54 @@ load test_helper
   [ "$status" -eq 0 ]
   [ "$(tr '\n' ' ' <"$CALLS")" = "$ROOT/python/offline_eval.py --checkpoint $HOME --output $ROOT/outputs/eval \
 --dataset $HOME --episodes 0 2 OMP_NUM_THREADS= " ]
+}
+
+# A policy and a dataset that two processes on one core train in seconds.
+small_run() {
+  export DATA=$REPO/tests/fixtures/ur10e_v3_by_lerobot_0_4_4
+  export CONFIG=$BATS_TEST_TMPDIR/small.yaml OUTPUT=$BATS_TEST_TMPDIR/train OMP_NUM_THREADS=1
+  cat >"$CONFIG" <<END
+data: {image_size: [32, 48], held_out_episodes: [5], num_workers: 1}
+model: {chunk_size: 6, n_action_steps: 6, pretrained_backbone_weights: null, dim_model: 32, n_heads: 2,
+  dim_feedforward: 64, n_encoder_layers: 1, latent_dim: 4, n_vae_encoder_layers: 1}
+training: {steps: ${1:-2}, batch_size: 4, device: cpu}
+logging: {log_every: 1, tensorboard: false}
+END
+}
+
+# bats test_tags=slow
+@test "two machines, here both this one, train as one run" {
+  small_run
+  export NNODES=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=29517
+  NODE_RANK=1 "$REPO/scripts/train.sh" >"$BATS_TEST_TMPDIR/second" 2>&1 3>&- &
+  NODE_RANK=0 run "$REPO/scripts/train.sh"
+  [ "$status" -eq 0 ]
+  wait "$!"
+  assert_says "world_size=2"
+  assert_says "train step=2/2"
+  [ -z "$(<"$BATS_TEST_TMPDIR/second")" ] || fail "the second machine speaks too: $(<"$BATS_TEST_TMPDIR/second")"
+  [ -f "$OUTPUT/checkpoints/last/pretrained_model/model.safetensors" ]
+}
+
+# bats test_tags=slow
+@test "a signal ends all processes" {
+  small_run 100000
+  GPUS=2 "$REPO/scripts/train.sh" >"$BATS_TEST_TMPDIR/log" 2>&1 3>&- &
+  launcher=$!
+  for _ in {1..600}; do
+    ! grep -q "train step=2/" "$BATS_TEST_TMPDIR/log" || break
+    sleep 0.2
+  done
+  [ "$(pgrep -cf -- "$OUTPUT")" -ge 3 ]
+  kill -TERM "$launcher"
+  status=0
+  wait "$launcher" || status=$?
+  [ "$status" -eq 143 ]
+  run ! grep Traceback "$BATS_TEST_TMPDIR/log"
+  # Decoding processes notice within 5 s that their trainer is gone.
+  for _ in {1..100}; do
+    pgrep -f -- "$OUTPUT" >/dev/null || return 0
+    sleep 0.2
+  done
+  fail "still there: $(pgrep -af -- "$OUTPUT")"
 }
