@@ -86,9 +86,12 @@ class Chart:
         x_ticks: int = 8,
         y_ticks: int = 5,
         y_axis: bool = True,
+        y_whole: bool = False,
         margins: tuple[int, int, int, int] | None = None,
     ) -> None:
-        """``label`` is for screen readers; ``title`` and ``note`` stand above the axes, left and right."""
+        """``label`` is for screen readers; ``title`` and ``note`` stand above the axes, left and right;
+        ``y_whole`` leaves out fractions, for counts.
+        """
         self.width, self.height, self.log_y, self.label = width, height, log_y, label
         top, right, bottom, left = margins or (24 if title or note else 10, 12, 44 if x_label else 24, 58)
         self.left, self.right, self.top, self.bottom = left, width - right, top, height - bottom
@@ -97,6 +100,8 @@ class Chart:
         if y_axis:
             ticks = log_ticks(*self.y_range) if log_y else linear_ticks(*self.y_range, y_ticks)
             for tick in ticks:
+                if y_whole and tick != int(tick):
+                    continue
                 self.parts.append(self._segment("grid", self.left, self.y(tick), self.right, self.y(tick)))
                 self.text(self.left - 7, self.y(tick) + 4, tick_label(tick), "tick end")
         for tick in linear_ticks(*self.x_range, x_ticks):
@@ -159,13 +164,13 @@ class Chart:
         self.parts.append(self._segment(f"line {css}", self.left, self.y(y), self.right, self.y(y)))
 
     def mark(self, x: float, css: str, text: str = "", row: int = 0) -> None:
-        """A vertical line over the whole height, with a text beside its top; ``row`` keeps texts apart."""
+        """A vertical line over the whole height, its text above the axes; ``row`` keeps texts apart."""
         self.parts.append(self._segment(f"line {css}", self.x(x), self.top, self.x(x), self.bottom))
         if text:
             before = self.x(x) > (self.left + self.right) / 2
             self.text(
-                self.x(x) + (-6 if before else 6),
-                self.top + 11 + 16 * row,
+                self.x(x) + (3 if before else -3),
+                self.top - 7 - 16 * row,
                 text,
                 "note end" if before else "note",
             )

@@ -7,6 +7,7 @@ byte, for the same input. The table of figures is printed, too.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -80,7 +81,7 @@ svg .name { font-size: 12.5px; } svg .middle { text-anchor: middle; } svg .end {
 .limit { stroke: var(--bad); stroke-width: 1.6; }
 .quantile { stroke: var(--ink); stroke-width: 1.2; stroke-dasharray: 3 3; }
 .dot { fill: var(--policy); } .area { fill: var(--policy); opacity: 0.75; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; } .scroll > svg { min-width: 720px; }
 table { border-collapse: collapse; font-size: 14.5px; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: 6px 12px; text-align: right; border-bottom: 1px solid var(--rule); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } thead th { font-weight: 600; color: var(--muted); }
@@ -323,6 +324,11 @@ def keys(*entries: tuple[str, str]) -> str:
     return f'<div class="keys">{"".join(spans)}</div>'
 
 
+def wide(chart: Chart) -> str:
+    """A chart that scrolls sideways on a narrow screen rather than becoming illegible."""
+    return f'<div class="scroll">{chart.svg()}</div>'
+
+
 def figure(body: str, caption: str) -> str:
     """A framed figure; ``caption`` is plain text."""
     return f"<figure>{body}<figcaption>{escape(caption)}</figcaption></figure>"
@@ -361,6 +367,7 @@ def training_section(results: Results) -> str:
         x_label="optimizer step",
         y_label="L1 loss, normalized",
         label="Training and validation loss by step",
+        margins=(24, 12, 44, 58),
     )
     chart.line(train_steps, losses, "train")
     chart.line(val_steps, val_losses, "policy")
@@ -389,6 +396,7 @@ def training_section(results: Results) -> str:
         x_label="optimizer step",
         y_label=f"MAE over the chunk ({summary['units']})",
         label="Validation error by step",
+        margins=(24, 12, 44, 58),
     )
     if level:
         chart.level(level, "hold")
@@ -430,6 +438,7 @@ def offset_section(results: Results) -> str:
         x_label=f"step of the action chunk (1 step = {number(1e3 / fps)} ms)",
         y_label=f"mean absolute error ({summary['units']})",
         label="Error by offset in the action chunk",
+        margins=(24, 12, 44, 58),
     )
     for (css, _), values in reversed(shown):
         chart.line(offsets, values, css)
@@ -439,7 +448,7 @@ def offset_section(results: Results) -> str:
         steps = summary["settings"]["n_action_steps"]
         chart.mark(steps, "quantile", f"the queue asks anew after {steps}")
     return "<h2>How long a chunk can be trusted</h2>" + figure(
-        keys(*(key for key, _ in shown)) + chart.svg(), offset_caption(offsets, series, fps, summary)
+        keys(*(key for key, _ in shown)) + wide(chart), offset_caption(offsets, series, fps, summary)
     )
 
 
@@ -449,10 +458,9 @@ def offset_caption(
     """What the chart by offset shows, in words."""
     policy, hold = series["policy"], series["hold_position"]
     parts = [
-        "Error of the k-th action of a chunk, over all evaluated frames; steps past an episode's end do not "
-        "count. "
-        f"It is {number(policy[0])} at step {offsets[0]} and {number(policy[-1])} at step {offsets[-1]} "
-        f"({number(offsets[-1] / fps, 2)} s ahead)."
+        "Error of the k-th action of a chunk, over all evaluated frames; steps past an episode's end do "
+        f"not count. It is {number(policy[0])} at step {offsets[0]} and {number(policy[-1])} at step "
+        f"{offsets[-1]} ({number(offsets[-1] / fps, 2)} s ahead)."
     ]
     doubled = next(
         (offset for offset, value in zip(offsets, policy, strict=True) if value > 2 * policy[0]), None
@@ -561,7 +569,7 @@ def distribution_section(results: Results) -> str:
             chart.text(chart.right + x, base - 6, number(value).replace("-", "−"), "note end")
     share = beyond / sum(len(errors.signed) for errors in results.errors.values())
     return "<h2>Error per joint</h2>" + figure(
-        chart.svg(),
+        wide(chart),
         "Distribution of the executed action's signed error over all evaluated frames. Every row is scaled "
         "to its own peak; the axis is shared by all joints, whatever their unit. A row that leans to one "
         "side is a bias. The axis ends at the 99th percentile of the joint with the largest errors; "
@@ -588,6 +596,8 @@ def latency_section(results: Results) -> str:
         label="Histogram of the latency",
         x_ticks=10,
         y_ticks=4,
+        y_whole=True,
+        margins=(44, 12, 44, 58),
     )
     chart.bars(edges.tolist(), counts.tolist(), "area")
     chart.mark(latency["p99"], "quantile", f"p99 {number(latency['p99'])} ms")
@@ -599,7 +609,7 @@ def latency_section(results: Results) -> str:
     )
     over = realtime["calls_over_period"]
     return "<h2>Latency</h2>" + figure(
-        chart.svg(),
+        wide(chart),
         f"{len(samples)} full calls at batch 1 on {results.summary['device']}, from the camera images in "
         f"memory to the action; warm-up calls are left out. Mean {number(latency['mean'])} ms, median "
         f"{number(latency['p50'])} ms, p95 "
@@ -609,51 +619,52 @@ def latency_section(results: Results) -> str:
     )
 
 
-def figure_rows(results: Results) -> list[list[str]]:
-    """The table of figures, per joint and overall (mean over joints), as text."""
-    summary = results.summary
-    mae, chunk = summary["mae"], summary["chunk_mae"]
+COLUMNS = ("policy", "hold", "mean", "p95", "policy", "hold", "mean", "gain")
+
+
+def figure_rows(results: Results) -> list[tuple[str, list[float | None]]]:
+    """The table of figures by joint and, last, over all joints: a name and a figure a column."""
+    mae, chunk = results.summary["mae"], results.summary["chunk_mae"]
     rows = []
-    for joint in [*summary["joints"], None]:
+    for joint in [*results.summary["joints"], None]:
 
         def pick(figures: dict[str, Any], joint: str | None = joint) -> float | None:
             return figures["overall"] if joint is None else figures["per_joint"][joint]
 
-        hold = pick(chunk["baselines"]["hold_position"])
-        gain = None if hold is None else hold / max(pick(chunk), 1e-12)
-        errors = [results.errors[joint]] if joint is not None else list(results.errors.values())
-        pooled = Errors(np.concatenate([entry.signed for entry in errors]))
-        rows.append(
-            [
-                "all joints" if joint is None else joint,
-                number(pick(mae)),
-                number(pick(mae["baselines"]["hold_position"])),
-                number(pick(mae["baselines"]["mean_action"])),
-                number(pooled.quantile(95)),
-                number(pick(chunk)),
-                number(hold),
-                number(pick(chunk["baselines"]["mean_action"])),
-                "–" if gain is None else f"{times(gain)}×" if gain >= 0.1 else f"{gain:.2f}×",
-            ]
-        )
+        hold, trained = pick(chunk["baselines"]["hold_position"]), pick(chunk)
+        errors = list(results.errors.values()) if joint is None else [results.errors[joint]]
+        cells = [
+            pick(mae),
+            pick(mae["baselines"]["hold_position"]),
+            pick(mae["baselines"]["mean_action"]),
+            Errors(np.concatenate([entry.signed for entry in errors])).quantile(95),
+            trained,
+            hold,
+            pick(chunk["baselines"]["mean_action"]),
+            None if hold is None else hold / max(trained, 1e-12),
+        ]
+        rows.append(("all joints" if joint is None else joint, cells))
     return rows
 
 
-COLUMNS = ("policy", "hold", "mean", "p95", "policy", "hold", "mean", "gain")
+def cell_texts(cells: Sequence[float | None]) -> list[str]:
+    """A row's figures as text; the last is a ratio."""
+    *figures, gain = cells
+    return [*map(number, figures), "–" if gain is None else f"{number(gain, 2)}×"]
 
 
 def figures_section(results: Results) -> str:
     """The table of figures."""
     body = []
-    for name, *cells in figure_rows(results):
+    for name, cells in figure_rows(results):
         gain = cells[-1]
-        tone = "" if gain == "–" else " good" if float(gain[:-1]) > 1 else " bad"
-        css = ["start", "", "", "", "start", "", "", f"tone{tone}"]
-        cells = [f'<td class="{c.strip()}">{escape(cell)}</td>' for c, cell in zip(css, cells, strict=True)]
-        body.append(f"<tr><td>{escape(name)}</td>{''.join(cells)}</tr>")
-    head = "".join(
-        f'<th class="{"start" if i in (0, 4) else ""}">{name}</th>' for i, name in enumerate(COLUMNS)
-    )
+        tone = "" if gain is None else "good" if gain > 1 else "bad"
+        classes = ["start", "", "", "", "start", "", "", tone]
+        texts = "".join(
+            f'<td class="{css}">{text}</td>' for css, text in zip(classes, cell_texts(cells), strict=True)
+        )
+        body.append(f"<tr><td>{escape(name)}</td>{texts}</tr>")
+    head = "".join(f"<th{' class=start' * (i in (0, 4))}>{name}</th>" for i, name in enumerate(COLUMNS))
     definitions = results.summary["baseline_definitions"]
     table = (
         '<div class="scroll"><table><thead><tr><th></th>'
@@ -666,10 +677,9 @@ def figures_section(results: Results) -> str:
         table,
         "Mean absolute error (MAE) on the same frames for the policy and for two trivial ones. hold acts as "
         f"if the joints were to stay ({definitions['hold_position']}); mean always gives "
-        f"{definitions['mean_action']}. p95 is the 95th percentile of the policy's absolute error; gain tells "
-        "how many times lower its error "
-        "over the chunk is than holding's. Over a single step joints hardly move and holding is strong; the "
-        "chunk is the fairer test. All joints: the mean over joints.",
+        f"{definitions['mean_action']}. p95 is the 95th percentile of the policy's absolute error; gain "
+        "tells how many times lower its error over the chunk is than holding's. Over a single step joints "
+        "hardly move and holding is strong; the chunk is the fairer test. All joints: the mean over joints.",
     )
 
 
@@ -768,7 +778,7 @@ def page(results: Results, train_dir: Path | None) -> str:
 
 def text_table(results: Results) -> str:
     """The figures for a terminal."""
-    rows = [["", *COLUMNS], *figure_rows(results)]
+    rows = [["", *COLUMNS], *([name, *cell_texts(cells)] for name, cells in figure_rows(results))]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -795,7 +805,8 @@ def write_atomically(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
         raise UserError(f"--output {path}: cannot be written ({error.strerror})") from None
 
 
