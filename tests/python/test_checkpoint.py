@@ -14,17 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 from lerobot.policies.act.modeling_act import ACTPolicy
-from policy_examples import (
-    CHUNK_SIZE,
-    as_lerobot_expects,
-    padded_batch,
-    rename_camera,
-    small_dataset,
-    tiny_config,
-    tiny_policy,
-)
 from safetensors.torch import load_file
 
 from checkpoint import (
@@ -38,9 +28,19 @@ from checkpoint import (
     write_pretrained,
 )
 from config import load_config
+from conftest import ROOT
 from dataset import LeRobotV3Dataset
 from errors import UserError
 from policy import ACTLoss, load_weights, optimizer_groups, statistics
+from policy_examples import (
+    CHUNK_SIZE,
+    as_lerobot_expects,
+    padded_batch,
+    rename_camera,
+    small_dataset,
+    tiny_config,
+    tiny_policy,
+)
 
 REFERENCE = ROOT / "tests" / "reference" / "checkpoint_actions.py"
 INFO = {"fps": 30, "train_episodes": [0, 1]}

@@ -7,15 +7,6 @@ import pytest
 import torch
 import torch.distributed as dist
 import torchvision
-from policy_examples import (
-    CHUNK_SIZE,
-    as_lerobot_expects,
-    padded_batch,
-    rename_camera,
-    small_dataset,
-    tiny_config,
-    tiny_policy,
-)
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -29,6 +20,15 @@ from policy import (
     optimizer_groups,
     statistics,
     to_device,
+)
+from policy_examples import (
+    CHUNK_SIZE,
+    as_lerobot_expects,
+    padded_batch,
+    rename_camera,
+    small_dataset,
+    tiny_config,
+    tiny_policy,
 )
 
 NORMALIZATIONS = [
