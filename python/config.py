@@ -1,7 +1,11 @@
-"""Training configuration: typed dataclasses, read from YAML, changed by ``section.key=value`` overrides."""
+"""Training configuration: typed dataclasses, read from YAML, changed by ``section.key=value`` overrides.
+
+python config.py --config config.yaml --override training.lr=5e-5    # check it, and print what results
+"""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import difflib
 import math
@@ -13,7 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from errors import UserError
+
+from errors import UserError, run_cli
 
 Normalization = Literal["MEAN_STD", "MIN_MAX", "IDENTITY"]
 
@@ -77,7 +82,7 @@ class ModelConfig:
     dim_model: int = _number(512, least=1)
     n_heads: int = _number(8, least=1)
     dim_feedforward: int = _number(3200, least=1)
-    feedforward_activation: Literal["relu", "gelu", "glu"] = "relu"
+    feedforward_activation: Literal["relu", "gelu"] = "relu"
     n_encoder_layers: int = _number(4, least=1)
     n_decoder_layers: int = _number(1, least=1)
     use_vae: bool = True
@@ -310,4 +315,28 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def save_config(config: Config, path: str | Path) -> None:
     """Write the resolved configuration as YAML that ``load_config`` reads back to the same values."""
-    Path(path).write_text(yaml.safe_dump(to_dict(config), sort_keys=False), encoding="utf-8")
+    Path(path).write_text(dump_config(config), encoding="utf-8")
+
+
+def dump_config(config: Config) -> str:
+    return yaml.safe_dump(to_dict(config), sort_keys=False)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--config`` and ``--override``, as every command takes them."""
+    parser.add_argument("--config", type=Path, required=True, help="YAML file, see config.yaml")
+    parser.add_argument(
+        "--override", action="append", default=[], metavar="SECTION.KEY=VALUE", help="may be repeated"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Check a configuration, and print what results.")
+    add_arguments(parser)
+    # The arguments of train.py are taken as they are.
+    arguments, _ = parser.parse_known_args()
+    print(dump_config(load_config(arguments.config, arguments.override)), end="")
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -193,17 +193,16 @@ class ChunkDataset(torch.utils.data.Dataset):
         self._ends = np.cumsum(
             [dataset.episodes[episode].length for episode in self.episodes], dtype=np.int64
         )
-        # Shared memory: workers that outlive an epoch see set_epoch too.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-
-    def set_epoch(self, epoch: int) -> None:
-        """Augmentations are a function of (seed, epoch, i) alone, so a resumed run draws the same ones."""
-        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def __getitem__(self, i: int) -> dict[str, torch.Tensor]:
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, torch.Tensor]:
+        """Sample ``i``, or, with ``(epoch, i)``, as augmented in that epoch.
+
+        Augmentations depend on (seed, epoch, i) alone, so a resumed run draws the same ones.
+        """
+        epoch, i = key if isinstance(key, tuple) else (0, key)
         if not 0 <= i < len(self):
             raise IndexError(f"sample {i} of {len(self)}")
         position = int(np.searchsorted(self._ends, i, side="right"))
@@ -227,11 +226,11 @@ class ChunkDataset(torch.utils.data.Dataset):
             .contiguous()
             for camera in self.dataset.cameras
         }
-        return sample | (images if self.transforms is None else self._augment(images, i))
+        return sample | (images if self.transforms is None else self._augment(images, epoch, i))
 
-    def _augment(self, images: dict[str, torch.Tensor], i: int) -> dict[str, torch.Tensor]:
+    def _augment(self, images: dict[str, torch.Tensor], epoch: int, i: int) -> dict[str, torch.Tensor]:
         state = torch.get_rng_state()
-        seed = np.random.SeedSequence([self.seed, int(self._epoch), i]).generate_state(1, np.uint64)[0]
+        seed = np.random.SeedSequence([self.seed, epoch, i]).generate_state(1, np.uint64)[0]
         try:
             torch.default_generator.manual_seed(int(seed))
             return {camera: self.transforms(image) for camera, image in images.items()}

@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
+
 from errors import UserError
 
 T = TypeVar("T")

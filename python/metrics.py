@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from config import Config, to_dict
 from errors import UserError
-from tqdm import tqdm
 
 METRICS_FILE = "metrics.jsonl"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator
 
 from torch.utils.data import Dataset, DistributedSampler
 
@@ -12,8 +12,8 @@ class ResumableSampler(DistributedSampler):
 
     Each epoch is DistributedSampler's own: a permutation seeded by (seed, epoch), padded to a multiple of the
     world size and dealt out to the ranks in turn. The iterator does not end: a loader on top of it keeps its
-    workers busy across epochs, and all its batches are full. It yields ``epoch * len(dataset) + index``, from
-    which the dataset knows the epoch too.
+    workers busy across epochs, and all its batches are full. It yields ``(epoch, index)``, since
+    augmentations differ from epoch to epoch.
     """
 
     def __init__(
@@ -23,13 +23,12 @@ class ResumableSampler(DistributedSampler):
         super().__init__(dataset, num_replicas=world_size, rank=rank, shuffle=True, seed=seed)
         self.samples_seen = samples_seen
 
-    def __iter__(self) -> Iterator[int]:
-        assert isinstance(self.dataset, Sized)
+    def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch, offset = divmod(self.samples_seen, self.total_size)
         # Ranks take turns in the permutation, so an epoch's first n samples are n / world size of each.
         skip = -(-offset // self.num_replicas)
         while True:
             self.set_epoch(epoch)
             for index in list(super().__iter__())[skip:]:
-                yield epoch * len(self.dataset) + index
+                yield epoch, index
             epoch, skip = epoch + 1, 0

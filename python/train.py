@@ -14,9 +14,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import distributed
 import numpy as np
 import torch
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Subset
+
+import distributed
 from checkpoint import (
     find_checkpoint,
     load_dataset_info,
@@ -25,15 +28,13 @@ from checkpoint import (
     save_checkpoint,
     set_rng_state,
 )
-from config import Config, load_config, to_dict
+from config import Config, add_arguments, load_config, to_dict
 from dataset import ChunkDataset, LeRobotV3Dataset, open_dataset, split_episodes
 from errors import UserError, run_cli
 from metrics import MetricsLogger, check_logging
 from policy import ACTLoss, ACTPolicy, build_policy, chunk_errors, load_weights, optimizer_groups, to_device
 from sampler import ResumableSampler
 from stats import compute_stats
-from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Subset
 
 # What may change between a run and its resumption; all else would make it another run.
 RESUMABLE_CHANGES = {
@@ -47,10 +48,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", type=Path, required=True, help="YAML file, see config.yaml")
-    parser.add_argument(
-        "--override", action="append", default=[], metavar="SECTION.KEY=VALUE", help="may be repeated"
-    )
+    add_arguments(parser)
     parser.add_argument(
         "--resume", action="store_true", help="go on from training.output_dir/checkpoints/last"
     )
@@ -222,7 +220,11 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
         loss_of = torch.compile(loss_of)
     if world.world_size > 1:
         loss_of = DistributedDataParallel(
-            loss_of, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True
+            loss_of,
+            device_ids=[device] if device.type == "cuda" else None,
+            # The only buffers are the backbone's frozen batch norms and position codes: constants.
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
         )
     random.seed(training.seed + world.rank)
     np.random.seed(training.seed + world.rank)

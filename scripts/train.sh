@@ -63,6 +63,9 @@ python=$(project_python)
 OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(threads_per_process "$GPUS")}
 export OMP_NUM_THREADS
 
+# Said once and at once, not by every rank after its start.
+"$python" "$ROOT/python/config.py" "${arguments[@]}" "$@" >/dev/null
+
 torchrun=("$python" "$ROOT/python/launch.py" --nproc-per-node="$GPUS")
 if ((NNODES > 1)); then
   [[ $NODE_RANK =~ ^[0-9]+$ && $NODE_RANK -lt $NNODES ]] ||

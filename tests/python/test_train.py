@@ -137,7 +137,7 @@ def test_a_resumed_run_ends_as_one_that_was_not_stopped(tiny: Path, tmp_path: Pa
         "training.val_every=3",
         "data.image_transforms=true",
         "training.gradient_accumulation_steps=2",
-        "training.batch_size=25",
+        "training.batch_size=27",
         "data.num_workers=1",
     )
     whole = tmp_path / "whole"
