@@ -420,7 +420,8 @@ def test_checkpoint_without_dataset_info_is_run_on_all_episodes(trained, sample_
         if feature["type"] == "VISUAL":
             feature["shape"] = [3, 240, 320]
     (foreign / "config.json").write_text(json.dumps(config))
-    summary = evaluate(foreign, sample_root, tmp_path / "eval", "--device", "cpu", "--num-steps", "1")
+    more = ["--device", "cpu", "--num-steps", "1", "--latency-frames", "2", "--latency-warmup-frames", "0"]
+    summary = evaluate(foreign, sample_root, tmp_path / "eval", *more)
     assert summary["held_out"] == "unknown"
     assert summary["num_episodes"] == 6
     assert summary["checkpoint"]["step"] is None
