@@ -274,8 +274,7 @@ class DatasetFolder:
             frame, element = bad[0]
             raise DatasetError(
                 f"{path}: {name} of episode {episode}, frame {frame}, is {values[frame, element]} at "
-                f"{self.features[name].element_names[element]}; delete that episode with lerobot's dataset "
-                "tools"
+                f"{self.features[name].element_names[element]}; delete the episode with lerobot's tools"
             )
 
     def _probe_videos(self, camera: str, rows: Mapping[str, np.ndarray]) -> list[VideoSegment]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import struct
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,13 +77,13 @@ class VideoFile:
     height: int  # px
     width: int  # px
     frame_s: np.ndarray  # float64 (n,): presentation time of each frame
-    keyframe_s: np.ndarray  # float64: decoding time of each frame that decoding can start at
+    keyframe_s: np.ndarray  # float64: the same of each frame that decoding can start at
 
 
 def probe_video(path: Path, demux_all: bool = False) -> VideoFile:
     """Open an mp4, decode two frames of it, and read its frame times from the index in its header.
 
-    The index also tells where the last frame's bytes end, which shows a cut file without reading it; the
+    The sizes of its boxes tell where the file should end, which shows a cut one without reading it; the
     frames decoded are the first one and that of the last keyframe, since files joined from different codecs
     open well and fail later. Files that carry no index are demuxed, and so are all with ``demux_all``, which
     gives exact times also where frames are reordered (B-frames) at an irregular rate.
@@ -92,21 +93,21 @@ def probe_video(path: Path, demux_all: bool = False) -> VideoFile:
     if not path.is_file():
         raise damaged(path, "missing, although meta/episodes names it")
     try:
+        size, end = path.stat().st_size, _end_of_boxes(path)
+        if end > size:
+            raise damaged(path, f"cut: {size} bytes are left of {end}")
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise damaged(path, "holds no video stream")
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
             entries = [] if demux_all else [entry for entry in stream.index_entries if not entry.is_discard]
-            size, end = path.stat().st_size, max((entry.pos + entry.size for entry in entries), default=0)
-            if end > size:
-                raise damaged(path, f"cut: its index needs {end} bytes, it has {size}")
             first, packets = None, []
             for packet in container.demux(stream):
                 if first is None:
                     first = next(iter(packet.decode()), None)
-                if packet.pts is not None and packet.dts is not None:
-                    packets.append((packet.pts, packet.dts, packet.is_keyframe))
+                if packet.pts is not None:
+                    packets.append((packet.pts, packet.is_keyframe))
                 # No codec here reorders over more than 16 frames: the first one shown is among 32 packets.
                 if entries and first is not None and len(packets) >= 32:
                     break
@@ -115,13 +116,12 @@ def probe_video(path: Path, demux_all: bool = False) -> VideoFile:
             if entries:
                 # At a constant rate frames are shown on the decoding clock, delayed by the reordering.
                 decoded_at = np.array([entry.timestamp for entry in entries], dtype=np.int64)
-                keyframe = np.array([entry.is_keyframe for entry in entries], dtype=bool)
-                shown_at = decoded_at + (min(pts for pts, _, _ in packets) - decoded_at[0])
+                shown_at = decoded_at + (min(pts for pts, _ in packets) - decoded_at[0])
+                keyframes = shown_at[[entry.is_keyframe for entry in entries]]
             else:
-                decoded_at = np.array([dts for _, dts, _ in packets], dtype=np.int64)
-                keyframe = np.array([is_keyframe for _, _, is_keyframe in packets], dtype=bool)
-                shown_at = np.sort(np.array([pts for pts, _, _ in packets], dtype=np.int64))
-            keyframes = decoded_at[keyframe] if keyframe.any() else decoded_at[:1]
+                shown_at = np.sort(np.array([pts for pts, _ in packets], dtype=np.int64))
+                keyframes = np.array([pts for pts, is_keyframe in packets if is_keyframe], dtype=np.int64)
+            keyframes = keyframes if len(keyframes) else shown_at[:1]
             container.seek(int(keyframes[-1]), stream=stream, backward=True)
             if not any(packet.decode() for packet in container.demux(stream)):
                 raise damaged(path, "its last frames cannot be decoded")
@@ -129,6 +129,22 @@ def probe_video(path: Path, demux_all: bool = False) -> VideoFile:
     except (av.FFmpegError, OSError, EOFError) as error:
         raise damaged(path, f"cannot be decoded as video ({reason(error)})") from error
     return VideoFile(path, height, width, shown_at * tick_s, keyframes * tick_s)
+
+
+def _end_of_boxes(path: Path) -> int:
+    """Where the last box of an mp4 says that it ends (byte); 0 for another kind of file."""
+    position, size = 0, path.stat().st_size
+    with path.open("rb") as file:
+        while position + 8 <= size:
+            file.seek(position)
+            length, kind, long_length = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
+            if position == 0 and kind != b"ftyp":
+                return 0
+            length = long_length if length == 1 else length
+            if length < 8:  # 0: up to the end of the file
+                return size
+            position += length
+    return position
 
 
 @dataclass(frozen=True)
@@ -180,6 +196,8 @@ class DatasetFrames:
         have.
         """
         if self._process != os.getpid():
+            # Closing what a fork inherited could wait for threads that only the parent has: keep it.
+            self._inherited = (self._decoders, self._parquet_files, self._row_groups)
             self._forget_files()
         segment = self._segments[camera][episode]
         wanted, order = np.unique(np.asarray(frames, dtype=np.int64), return_inverse=True)
@@ -240,7 +258,7 @@ class DatasetFrames:
         self._row_groups: OrderedDict[tuple[Path, str, int], pa.ChunkedArray] = OrderedDict()
 
     def __getstate__(self) -> dict:
-        hidden = ("_process", "_decoders", "_parquet_files", "_row_groups")
+        hidden = ("_process", "_decoders", "_parquet_files", "_row_groups", "_inherited")
         return {key: value for key, value in self.__dict__.items() if key not in hidden}
 
     def __setstate__(self, state: dict) -> None:
@@ -277,7 +295,7 @@ class _VideoDecoder:
         for wanted_s in seconds:
             try:
                 frame = self._frame_at(wanted_s)
-                pictures.append(self._reformatter.reformat(frame, format="rgb24").to_ndarray())
+                pictures.append(self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray())
             except (av.FFmpegError, OSError, EOFError) as error:
                 self._last, self._last_s = None, math.inf
                 raise damaged(
@@ -300,10 +318,8 @@ class _VideoDecoder:
             if self._last_s > wanted_s:
                 break
         raise DatasetError(
-            f"{self._path}: no frame within {TOLERANCE_S} s of {wanted_s:.4f} s (the nearest is at "
-            f"{nearest_s:.4f} s); "
-            "the timestamps in data/ or meta/episodes do not fit this video: record or convert the dataset "
-            "again"
+            f"{self._path}: no frame within {TOLERANCE_S} s of {wanted_s:.4f} s, the nearest is at "
+            f"{nearest_s:.4f} s: timestamps and video do not fit; record the dataset anew"
         )
 
     def _is_near(self, wanted_s: float) -> bool:
