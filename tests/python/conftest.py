@@ -1,11 +1,14 @@
 """Shared fixtures: the modules under test on the path, and the sample dataset."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+# Models this small lose more to threads than they gain, most of all where the cores are shared.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(ROOT / "python"))
 
 

@@ -254,8 +254,9 @@ def test_fine_tuning_starts_from_the_checkpoints_weights(tiny: Path, tmp_path: P
     [
         (["data.roots=[]"], "data.roots: names no dataset"),
         (["data.roots=/nowhere"], "/nowhere"),
-        (["data.held_out_episodes=[17]"], "17"),
-        (["data.episodes=[0]", "data.held_out_episodes=[0]"], "0"),
+        (["data.held_out_episodes=[17]"], "held_out_episodes names episode 17"),
+        (["data.episodes=[0]"], "1 episode(s) cannot be divided"),
+        (["data.episodes=[0, 1]", "data.held_out_episodes=[0, 1]"], "leaves no episode for training"),
         (["training.batch_size=1000"], "training.batch_size: 1000 samples a step"),
         (["training.init_checkpoint=/nowhere"], "/nowhere"),
         (["logging.wandb=true", "logging.wandb_project=x"], "logging.wandb: the package is not installed"),
