@@ -295,13 +295,18 @@ class _VideoDecoder:
         for wanted_s in seconds:
             try:
                 frame = self._frame_at(wanted_s)
-                pictures.append(self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray())
+                pictures.append(self._to_rgb(frame))
             except (av.FFmpegError, OSError, EOFError) as error:
                 self._last, self._last_s = None, math.inf
                 raise damaged(
                     self._path, f"cannot be decoded at {wanted_s:.3f} s ({reason(error)})"
                 ) from error
         return pictures
+
+    def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
+        # Bicubic is what torchcodec, LeRobot's usual decoder, does with chroma of more than 8 bits.
+        rgb = self._reformatter.reformat(frame, format="rgb24", interpolation="BICUBIC", threads=1)
+        return rgb.to_ndarray()
 
     def _frame_at(self, wanted_s: float) -> av.VideoFrame:
         if self._last is not None and abs(self._last_s - wanted_s) < TOLERANCE_S:

@@ -229,7 +229,7 @@ REFUSED = {
         VIDEOS,
         shorten_a_row,
         DATA,
-        "action has rows that are not 5",
+        "has rows that are not 5",
     ),
     "no episode files": (VIDEOS, remove("meta/episodes"), "meta/episodes", "holds no parquet file"),
     "cut episode file": (VIDEOS, cut(EPISODES, 0.5), EPISODES, "cut or damaged"),
