@@ -106,10 +106,13 @@ def minimum_jerk(start: np.ndarray, goal: np.ndarray, frames: int) -> np.ndarray
 def plan_reach(rng: np.random.Generator, frames: int) -> tuple[np.ndarray, np.ndarray]:
     """One reach: positions (frames + 1, 7), joints in rad, gripper 0 (open) to 1; the disc (3,) in m."""
     disc = np.array([rng.uniform(*TARGET_X), rng.uniform(*TARGET_Y), 0.0])
-    start = READY + rng.uniform(-1, 1, 6) * START_SPREAD
     tool_down = np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
     seed = READY + [np.arctan2(disc[1], disc[0]), 0, 0, 0, 0, 0]
     goal = solve_ik(disc + [0.0, 0.0, GRASP_HEIGHT], tool_down, seed)
+    start = goal
+    # Every joint turns by 0.02 rad at least: checkers of datasets take one that rests for a dead one.
+    while np.abs(goal - start).min() < 0.02:
+        start = READY + rng.uniform(-1, 1, 6) * START_SPREAD
 
     moving, closing = round(0.75 * frames), max(1, round(0.12 * frames))
     path = np.empty((frames + 1, 7))
@@ -264,7 +267,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.episodes < 1 or args.frames < 10 or args.size < 16:
         raise UserError("--episodes must be at least 1, --frames at least 10, --size at least 16")
-    write_demo(args.output, args.episodes, args.frames, args.seed, args.fps, args.size, args.overwrite)
+    try:
+        write_demo(args.output, args.episodes, args.frames, args.seed, args.fps, args.size, args.overwrite)
+    except OSError as error:
+        raise UserError(f"{args.output}: cannot be written ({error})") from error
     print(f"{args.output}: {args.episodes} episodes of {args.frames} frames, {args.fps} Hz, {args.size} px")
 
 
