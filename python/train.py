@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import math
 import random
 import time
@@ -34,7 +35,7 @@ from errors import UserError, run_cli
 from metrics import MetricsLogger, check_logging
 from policy import ACTLoss, ACTPolicy, build_policy, chunk_errors, load_weights, optimizer_groups, to_device
 from sampler import ResumableSampler
-from stats import compute_stats
+from stats import Moments, compute_stats, image_moments
 
 # What may change between a run and its resumption; all else would make it another run.
 RESUMABLE_CHANGES = {
@@ -101,6 +102,18 @@ def read_data(config: Config) -> tuple[LeRobotV3Dataset, ChunkDataset, ChunkData
     train_set = ChunkDataset(dataset, train_episodes, chunk_size, transforms, seed=config.training.seed)
     held_out_set = ChunkDataset(dataset, held_out_episodes, chunk_size)
     return dataset, train_set, held_out_set
+
+
+def training_stats(
+    config: Config, world: distributed.World, dataset: LeRobotV3Dataset, episodes: tuple[int, ...]
+) -> dict[str, dict[str, torch.Tensor]]:
+    """What the policy normalizes with; each rank looks at the pictures of its share of the episodes."""
+    moments = None
+    if config.data.image_stats == "dataset":
+        share = episodes[world.rank :: world.world_size]
+        counted = distributed.together(world, lambda: image_moments(dataset, share))
+        moments = functools.reduce(Moments.merge, distributed.gather(world, counted))
+    return compute_stats(dataset, episodes, config.data.image_stats, moments)
 
 
 def describe(
@@ -202,9 +215,7 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
     random.seed(training.seed)
     np.random.seed(training.seed)
     torch.manual_seed(training.seed)
-    stats = distributed.together(
-        world, lambda: compute_stats(dataset, train_set.episodes, config.data.image_stats)
-    )
+    stats = training_stats(config, world, dataset, train_set.episodes)
 
     def build() -> ACTPolicy:
         # The weights of the backbone are downloaded once a host.

@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import distributed
 import pytest
 import torch
+from safetensors.torch import load_file
+
+import distributed
 from config import Config, load_config
 from conftest import ROOT
 from errors import UserError
-from safetensors.torch import load_file
 from train import find_start, learning_rate_factor, train
 
 TINY = """
@@ -170,7 +171,10 @@ def test_a_resumed_run_of_two_ranks_ends_as_one_that_was_not_stopped(tiny: Path,
 @pytest.mark.slow
 def test_two_ranks_train_as_one_process_with_the_joined_batch(tiny: Path, tmp_path: Path) -> None:
     # No dropout and no VAE: each rank has a random stream of its own.
-    overrides = ("model.use_vae=false", "model.dropout=0", "training.steps=4", "training.save_every=1")
+    overrides = (
+        *("model.use_vae=false", "model.dropout=0", "data.image_stats=dataset"),
+        *("training.steps=4", "training.save_every=1"),
+    )
     one, two = tmp_path / "one", tmp_path / "two"
     assert run_cli(tiny, one, *overrides, "training.batch_size=8").returncode == 0
     done = run_cli(tiny, two, *overrides, "training.batch_size=4", ranks=2)
