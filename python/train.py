@@ -12,6 +12,7 @@ import functools
 import math
 import random
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -230,13 +231,16 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
     if training.compile:
         loss_of = torch.compile(loss_of)
     if world.world_size > 1:
-        loss_of = DistributedDataParallel(
-            loss_of,
-            device_ids=[device] if device.type == "cuda" else None,
-            # The only buffers are the backbone's frozen batch norms and position codes: constants.
-            broadcast_buffers=False,
-            gradient_as_bucket_view=True,
-        )
+        with warnings.catch_warnings():
+            # torch 2.14 wants a name for it that older ones, as in NGC's images, do not know.
+            warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
+            loss_of = DistributedDataParallel(
+                loss_of,
+                device_ids=[device] if device.type == "cuda" else None,
+                # The only buffers are the backbone's frozen batch norms and position codes: constants.
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+            )
     random.seed(training.seed + world.rank)
     np.random.seed(training.seed + world.rank)
     torch.manual_seed(training.seed + world.rank)

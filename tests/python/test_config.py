@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from config import Config, ConfigError, load_config, save_config
 from conftest import ROOT
 
