@@ -12,8 +12,8 @@ FAST=${FAST:-}
 cd -- "$ROOT"
 export PATH="$ROOT/.venv/bin:$PATH"
 
-pytest=(python -m pytest -q -c tests/pytest.ini --rootdir tests tests/python)
-bats=(tests/node_modules/bats/bin/bats --print-output-on-failure tests/scripts)
+pytest=(python -m pytest -q --durations=10 --durations-min=5 -c tests/pytest.ini tests/python)
+bats=(tests/node_modules/bats/bin/bats --timing --print-output-on-failure tests/scripts)
 if [[ -n $FAST ]]; then
   pytest+=(-m "not slow")
   bats+=(--filter-tags '!slow')
