@@ -227,8 +227,9 @@ class DatasetFolder:
             index = {name: _vectors(table[name], 1, path, name)[:, 0] for name in INDEX_COLUMNS}
             states = _vectors(table[STATE], self.states.shape[1], path, STATE)
             actions = _vectors(table[ACTION], self.actions.shape[1], path, ACTION)
+            first_rows = dict(zip(*np.unique(index["episode_index"], return_index=True), strict=True))
             for episode in episodes:
-                first, length = int(np.argmax(index["episode_index"] == episode)), int(self.lengths[episode])
+                first, length = int(first_rows.get(episode, 0)), int(self.lengths[episode])
                 start = int(rows["dataset_from_index"][episode])
                 here, target = slice(first, first + length), slice(start, start + length)
                 self._check_rows(path, episode, start, {name: index[name][here] for name in INDEX_COLUMNS})
@@ -306,10 +307,9 @@ class DatasetFolder:
         if (video.height, video.width) != (height, width):
             found = f"is {video.height}x{video.width} px, {self.info_path} says {height}x{width} for {camera}"
             return f"{found}; correct meta/info.json"
-        if count > 1 and abs((count - 1) / (end - begin) / self.fps - 1) > RATE_TOLERANCE:
-            found = (
-                f"runs at {(count - 1) / (end - begin):.2f} frames/s, {self.info_path} says fps {self.fps}"
-            )
+        rate = 1 / np.median(np.diff(video.frame_s)) if count > 1 else self.fps
+        if abs(rate / self.fps - 1) > RATE_TOLERANCE:
+            found = f"runs at {rate:.2f} frames/s, {self.info_path} says fps {self.fps}"
             return f"{found}; set fps to the rate that the dataset was recorded at"
         first_frames = np.cumsum(self.lengths) - self.lengths
         for episode in episodes:

@@ -14,6 +14,7 @@ import pytest
 
 from dataset import DatasetError, open_dataset
 from dataset_folder import fill_template
+from frames import probe_video
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 VIDEOS = "h264_deleted_by_lerobot_0_4_4"  # 4 episodes in 2 data files; camera files 0 (AV1) and 1 (h264)
@@ -79,18 +80,29 @@ def remove(name: str) -> Callable[[Path], None]:
     return damage
 
 
-def remux(frames: int | None = None, speed: Fraction = Fraction(1), size: tuple[int, int] | None = None):
-    """Write the video again: the first ``frames`` only, faster, or of another (width, height)."""
+def remux(
+    frames: int | None = None,
+    rate: int = 20,
+    size: tuple[int, int] | None = None,
+    pause: tuple[int, int] = (0, 0),
+    b_frames: int = 0,
+    mp4: dict[str, str] | None = None,
+) -> Callable[[Path], None]:
+    """Write the video again: its first ``frames``, at another rate (frames/s), of another (width, height).
+
+    ``pause`` is (frames to wait, before which frame).
+    """
 
     def damage(root: Path) -> None:
         with av.open(str(root / VIDEO)) as container:
             pictures = list(container.decode(video=0))[:frames]
-        with av.open(str(root / VIDEO), "w") as container:
-            stream = container.add_stream("libx264", rate=20 * speed)
+        with av.open(str(root / VIDEO), "w", options=mp4 or {}) as container:
+            stream = container.add_stream("libx264", rate=rate, options={"bf": str(b_frames), "g": "30"})
             stream.width, stream.height = size or (pictures[0].width, pictures[0].height)
             for number, picture in enumerate(pictures):
                 frame = picture.reformat(stream.width, stream.height, "yuv420p")
-                frame.pts, frame.time_base = number, 1 / (20 * speed)
+                frame.pts, frame.time_base = number, Fraction(1, rate)
+                frame.pts += pause[0] if number >= pause[1] else 0
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
 
@@ -288,7 +300,7 @@ REFUSED = {
     "empty video": (VIDEOS, cut(VIDEO, 0), VIDEO, "cannot be decoded"),
     "cut video": (VIDEOS, cut(VIDEO, 0.7), VIDEO, "cut: "),
     "video too short": (VIDEOS, remux(frames=40), VIDEO, "no frame at 2.0000 s for frame 14 of episode 3"),
-    "video of another rate": (VIDEOS, remux(speed=Fraction(3, 2)), VIDEO, "runs at 30.00 frames/s"),
+    "video of another rate": (VIDEOS, remux(rate=30), VIDEO, "runs at 30.00 frames/s"),
     "video of another size": (VIDEOS, remux(size=(64, 64)), VIDEO, "is 64x64 px, .* says 64x96"),
     "no image bytes": (
         IMAGES,
@@ -337,6 +349,30 @@ def test_the_copies_are_good_before_they_are_damaged(tmp_path):
         assert open_dataset([root]).num_frames == open_dataset([FIXTURES / fixture]).num_frames
     remux()(tmp_path / VIDEOS)
     open_dataset([tmp_path / VIDEOS])
+
+
+def test_fragmented_videos_are_read(tmp_path):
+    root = Path(shutil.copytree(FIXTURES / VIDEOS, tmp_path / "dataset"))
+    remux(mp4={"movflags": "frag_keyframe+empty_moov"})(root)
+    dataset = open_dataset([root])
+    assert dataset.frames.read("observation.images.top", 3, range(30)).shape == (30, 64, 96, 3)
+
+
+def test_a_pause_in_a_video_with_b_frames_is_followed(tmp_path):
+    # The header's index is in decoding order: there the pause lies between other frames.
+    root = Path(shutil.copytree(FIXTURES / VIDEOS, tmp_path / "dataset"))
+    before = open_dataset([root])
+    camera, first = "observation.images.top", before.episodes[2].length
+    right = before.frames.read(camera, 3, range(30)).astype(int)
+    remux(pause=(20, first), b_frames=3)(root)
+    with pytest.raises(DatasetError, match=f"{VIDEO}: has no frame at"):
+        open_dataset([root])
+    for end in ("from_timestamp", "to_timestamp"):
+        later = pq.read_table(root / EPISODES)[f"videos/{camera}/{end}"][3].as_py() + 1
+        edit_column(EPISODES, f"videos/{camera}/{end}", at(3, later))(root)
+    assert not np.array_equal(probe_video(root / VIDEO).frame_s, probe_video(root / VIDEO, True).frame_s)
+    found = open_dataset([root]).frames.read(camera, 3, range(30))
+    assert np.abs(found - right).mean() < 8 < np.abs(found - np.roll(right, 1, axis=0)).mean()
 
 
 def test_a_damaged_image_is_told_with_file_and_row(tmp_path):
