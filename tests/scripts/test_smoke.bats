@@ -16,4 +16,17 @@ load test_helper
   [ -s "$OUTPUT/report.html" ] && [ -f "$OUTPUT/dataset/meta/info.json" ]
   [ -f "$OUTPUT/train/checkpoints/best/pretrained_model/model.safetensors" ]
   [ -f "$OUTPUT/eval/summary.json" ] && [ -f "$OUTPUT/eval/all_episodes.parquet" ]
+
+  # The same policy with black pictures is clearly worse: it looks at them.
+  CHECKPOINT=$OUTPUT/train DATA=$OUTPUT/dataset OUTPUT=$OUTPUT/blind "$REPO/scripts/eval.sh" --blackout-images
+  run "$REPO/.venv/bin/python" - "$OUTPUT" <<'PYTHON'
+import json, pathlib, sys
+blind, sighted = (
+    json.loads(pathlib.Path(sys.argv[1], folder, "summary.json").read_text())["chunk_mae"]["overall"]
+    for folder in ("blind", "eval")
+)
+print(f"blind {blind:.4f} sighted {sighted:.4f}")
+sys.exit(blind < 1.3 * sighted)
+PYTHON
+  [ "$status" -eq 0 ] || fail "$output"
 }
