@@ -25,6 +25,7 @@ import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from av.video.reformatter import VideoReformatter
 
 from errors import UserError
 
@@ -47,7 +48,7 @@ BOOKKEEPING = {
 }
 
 # Every second frame is a key frame, as in lerobot's own files, and none refers to a later one: a random frame
-# costs two decodes at most. One thread, so that the same frames always give the same bytes. H.264 is the
+# costs two decodes at most. One thread, so that results do not depend on the number of cores. H.264 is the
 # default because a core decodes 980-1,360 random frames/s of 256 px, of AV1 710-770, and encodes five times
 # as fast; AV1 is a quarter to a third smaller. The low crf keeps the detail of small pictures.
 ENCODERS = {
@@ -355,7 +356,7 @@ class DatasetWriter:
         shape = tuple(self.features[camera]["shape"])
         codec, options = ENCODERS[self.video_codec]
         os.environ.setdefault("SVT_LOG", "1")  # errors only; it greets on stderr otherwise
-        counts, number = np.zeros((3, 256), np.int64), 0
+        counts, number, colours = np.zeros((3, 256), np.int64), 0, VideoReformatter()
         with av.open(str(path), "w") as container:
             stream = container.add_stream(codec, self.fps, options=dict(options))
             stream.height, stream.width, stream.pix_fmt = shape[0], shape[1], "yuv420p"
@@ -368,7 +369,8 @@ class DatasetWriter:
                 for channel in range(3):
                     counts[channel] += np.bincount(frame[..., channel].ravel(), minlength=256)
                 picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-                container.mux(stream.encode(picture))
+                # Left to the encoder, the conversion would take a thread for each core.
+                container.mux(stream.encode(colours.reformat(picture, format="yuv420p", threads=1)))
                 number += 1
             if number:
                 container.mux(stream.encode())

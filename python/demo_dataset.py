@@ -243,7 +243,7 @@ def write_demo(
     size: int = 64,
     overwrite: bool = False,
 ) -> None:
-    """Writes `episodes` reaches of `frames` frames each; the same arguments give the same bytes.
+    """Writes `episodes` reaches of `frames` frames each; the same arguments give the same dataset.
 
     The action of a frame is the next frame's position (absolute), as LeRobot records teleoperation.
     """

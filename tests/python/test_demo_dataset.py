@@ -134,12 +134,12 @@ def test_dataset_on_disk(tmp_path: Path) -> None:
     assert again.stderr == f"error: {root} exists already; remove it or choose another folder\n"
 
 
-def test_same_seed_same_bytes_and_another_seed_another_motion(tmp_path: Path) -> None:
+def test_same_seed_same_data_and_another_seed_another_motion(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         demo.write_demo(tmp_path / name, episodes=2, frames=10, seed=seed)
     files = [path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file()]
     assert len(files) == 7
-    for file in files:
+    for file in (file for file in files if file.suffix != ".mp4"):  # of those see test_dataset_writer.py
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
     assert not np.array_equal(
         open_dataset([tmp_path / "a"]).read_states(0), open_dataset([tmp_path / "c"]).read_states(0)
