@@ -251,6 +251,7 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
         optimizer_groups(policy, training.lr, training.lr_backbone),
         lr=training.lr,
         weight_decay=training.weight_decay,
+        fused=True,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(config, step))
     autocast = torch.autocast(

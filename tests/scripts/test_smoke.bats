@@ -26,7 +26,7 @@ blind, sighted = (
     for folder in ("blind", "eval")
 )
 print(f"blind {blind:.4f} sighted {sighted:.4f}")
-sys.exit(blind < 1.3 * sighted)
+sys.exit(blind < 1.2 * sighted)
 PYTHON
   [ "$status" -eq 0 ] || fail "$output"
 }
