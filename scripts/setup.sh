@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Summary: create .venv from the lock files; with "dev", also what the tests need
-# Usage: setup.sh [dev]
+# Summary: create .venv from the lock files; with "dev", also what the tests need; with "azcopy", azcopy alone
+# Usage: setup.sh [dev | azcopy]
 #   PYTHON=PATH  the Python to build .venv with (3.10 to 3.13); default: the first one found
 #   Where everything is in place already, nothing is done. An interrupted set-up is taken up again.
 # shellcheck source=scripts/common.sh
@@ -9,7 +9,7 @@ help_wanted "$@"
 
 PYTHON=${PYTHON:-}
 part=${1:-run}
-[[ $part == run || $part == dev ]] || die "unknown argument '$part': only dev is known"
+[[ $part == run || $part == dev || $part == azcopy ]] || die "unknown argument '$part': only dev and azcopy are known"
 
 VENV=$ROOT/.venv
 LOG=$VENV/setup.log
@@ -130,15 +130,47 @@ install_dev() {
     pip_install "$ROOT/python/requirements-dev.lock" "adding the test tools"
     printf '%s\n' "$wanted" >"$VENV/.complete-dev"
   fi
+  npm_install .complete "the tests' npm packages"
+}
+
+# npm_install MARKER WHAT [OPTION ...]: tests/package-lock.json into tests/node_modules, unless MARKER says it is there.
+npm_install() {
+  local marker=$ROOT/tests/node_modules/$1 what=$2 wanted
+  shift 2
   wanted=$(cksum <"$ROOT/tests/package-lock.json")
-  if ! has_key "$ROOT/tests/node_modules/.complete" "$wanted"; then
-    say "adding the tests' npm packages ..."
-    (cd -- "$ROOT/tests" && PATH="$VENV/bin:$PATH" npm ci --no-progress) >>"$LOG" 2>&1 || {
+  has_key "$ROOT/tests/node_modules/.complete" "$wanted" || has_key "$marker" "$wanted" || {
+    say "adding $what ..."
+    (cd -- "$ROOT/tests" && PATH="$VENV/bin:$PATH" npm ci --no-progress "$@") >>"$LOG" 2>&1 || {
       tail -n 5 "$LOG" >&2
       die "npm could not install tests/package-lock.json (whole log: $LOG)"
     }
-    printf '%s\n' "$wanted" >"$ROOT/tests/node_modules/.complete"
+    chmod +x "$ROOT"/tests/node_modules/@azure-tools/azcopy-linux/dist/bin/azcopy_*
+    printf '%s\n' "$wanted" >"$marker"
+  }
+  need_libsecret
+}
+
+# azcopy is linked against it, though it needs it for nothing here.
+need_libsecret() {
+  ldconfig -p | grep -q libsecret-1.so.0 && return
+  if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+    say "installing libsecret-1-0 ..."
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends libsecret-1-0; } >>"$LOG" 2>&1 ||
+      say "libsecret-1-0 cannot be installed (log: $LOG): azcopy will not run"
+  else
+    say "azcopy needs a library that is missing: apt-get install libsecret-1-0"
   fi
+}
+
+# azcopy for those who have none: the pinned one of the tests, by the npm of the test tools.
+install_azcopy() {
+  LOG=$ROOT/tests/setup.log
+  if ! command -v npm >/dev/null; then
+    install_run
+    LOG=$VENV/setup.log
+    pip_install "$ROOT/python/requirements-dev.lock" "adding npm and the test tools"
+  fi
+  npm_install .complete-azcopy azcopy --omit=dev
 }
 
 # One set-up at a time; the lock is on this file, and goes with the process.
@@ -150,7 +182,11 @@ if command -v flock >/dev/null; then
   fi
 fi
 
-install_run
+if [[ $part == azcopy ]]; then
+  install_azcopy
+else
+  install_run
+fi
 if [[ $part == dev ]]; then
   install_dev
 fi
