@@ -6,10 +6,15 @@ bats_require_minimum_version 1.5.0
 REPO=$(cd -- "$BATS_TEST_DIRNAME/../.." && pwd -P)
 
 setup() {
+  own_environment
+}
+
+own_environment() {
   export HOME=$BATS_TEST_TMPDIR/home
   mkdir -p "$HOME"
   unset DATA CONFIG OUTPUT OVERRIDES RESUME GPUS CHECKPOINT EPISODES TRAIN EVAL PYTHON
   unset NNODES NODE_RANK MASTER_ADDR MASTER_PORT OMP_NUM_THREADS MAKEFLAGS MAKELEVEL
+  unset "${!AZURE_@}" "${!AZCOPY_@}" LOCALPATH SECRETS SOURCE DEST STALL_SECONDS
 }
 
 # A copy of the scripts in a root of its own, without .venv, as in an image.
