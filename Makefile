@@ -1,8 +1,9 @@
 # The front door. Each target calls one script; variables reach it through the environment.
 .DEFAULT_GOAL := help
-.PHONY: help setup smoke demo train eval report test lint clean lock
+.PHONY: help setup smoke demo data train eval report test bench lint clean lock
 
 export DATA CONFIG OVERRIDES OUTPUT RESUME GPUS CHECKPOINT EPISODES TRAIN EVAL FAST PYTHON UPGRADE UV
+export SOURCE DEST LOCALPATH SECRETS AZCOPY ROUNDS
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +17,9 @@ smoke: setup ## Train, evaluate and report on a small demo dataset, in outputs/s
 demo: setup ## Write the demo dataset: a UR10e reaching, LeRobot v3.0 (OUTPUT=outputs/demo)
 	@scripts/demo.sh
 
+data: ## Bring the data from Azure Blob, or from LOCALPATH, to outputs/data (SOURCE=CONTAINER/PREFIX DEST=)
+	@scripts/data.sh
+
 train: setup ## Train: DATA=DIR[:DIR] (CONFIG= OUTPUT= GPUS=N RESUME=1 OVERRIDES="training.lr=5e-5 ...")
 	@scripts/train.sh
 
@@ -27,6 +31,9 @@ report: setup ## Turn training and evaluation into one page (TRAIN= EVAL= OUTPUT
 
 test: ## Run all checks and tests (FAST=1 leaves the slow ones out)
 	@scripts/test.sh
+
+bench: ## Measure what fetch.sh adds to plain azcopy, and a re-run against a first run (ROUNDS=3)
+	@scripts/bench.sh
 
 lint: ## Run the checks alone: ruff, shellcheck, shfmt, hadolint
 	@scripts/lint.sh

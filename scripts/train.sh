@@ -5,7 +5,8 @@
 # On several machines, the same command on each, with its own NODE_RANK:
 #   DATA=/data NNODES=2 NODE_RANK=0 MASTER_ADDR=host0 GPUS=8 scripts/train.sh
 #
-#   DATA         dataset folder, several with ":" between them; default: data.roots of the configuration
+#   DATA         dataset folder, several with ":" between them; default: data.roots of the
+#                configuration, else outputs/data where make data has brought one
 #   CONFIG       configuration file (python/config.yaml)
 #   OUTPUT       output folder; default: training.output_dir of the configuration
 #   OVERRIDES    blank-separated SECTION.KEY=VALUE
@@ -35,8 +36,12 @@ need_count GPUS
 need_count NNODES
 arguments=(--config "$CONFIG")
 
+if [[ -z $DATA && -d $ROOT/outputs/data && $CONFIG == "$ROOT/python/config.yaml" && "$OVERRIDES $*" != *data.roots=* ]]; then
+  DATA=$ROOT/outputs/data
+  say "DATA is not set: training on $DATA, which make data has brought"
+fi
 if [[ -z $DATA && $CONFIG == "$ROOT/python/config.yaml" && "$OVERRIDES $*" != *data.roots=* ]]; then
-  die "DATA is not set: name a LeRobot v3.0 dataset, like DATA=outputs/demo"
+  die "DATA is not set: run make data, or name a LeRobot v3.0 dataset, like DATA=outputs/demo"
 elif [[ -n $DATA ]]; then
   roots=
   while IFS= read -r -d : root; do

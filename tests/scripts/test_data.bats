@@ -1,0 +1,45 @@
+#!/usr/bin/env bats
+load test_helper
+
+@test "make data copies LOCALPATH to outputs/data and prints where it is; make train takes it" {
+  copy_root
+  mkdir "$HOME/set"
+  echo 1 >"$HOME/set/file"
+  run --separate-stderr make --no-print-directory data LOCALPATH="$HOME/set"
+  [ "$status" -eq 0 ]
+  [ "$output" = "$ROOT/outputs/data" ]
+  [[ $stderr == *"LOCALPATH=$HOME/set (no Azure credentials are configured)"* ]]
+  diff -r --exclude=.manifest.json "$HOME/set" outputs/data
+  record python3
+  sed -i 's/^train: setup/train:/' Makefile
+  run --separate-stderr make --no-print-directory train
+  [ "$status" -eq 0 ]
+  assert_called "data.roots=['$ROOT/outputs/data']"
+  [[ $stderr == *"training on $ROOT/outputs/data"* ]]
+}
+
+@test "SOURCE, DEST and options go to fetch.sh, credentials come from secrets.env" {
+  copy_root
+  cp "$REPO/secrets.example.env" "$ROOT"
+  printf 'AZURE_STORAGE_ACCOUNT_KEY=a2V5\nAZURE_STORAGE_ACCOUNT_NAME=account\n' >secrets.env
+  chmod 600 secrets.env
+  record azcopy
+  # shellcheck disable=SC2016 # for the program to expand
+  printf '#!/bin/sh\nprintf "%%s\\n" "$@" "key $AZURE_STORAGE_ACCOUNT_KEY" >"%s"\n' "$CALLS" >"$BATS_TEST_TMPDIR/bin/python3"
+  chmod +x "$BATS_TEST_TMPDIR/bin/python3"
+  SOURCE=con/a\ b DEST=$HOME/d run scripts/data.sh --verify
+  [ "$status" -eq 0 ]
+  [ "$(tr '\n' '|' <"$CALLS")" = "$ROOT/python/fetch.py|--verify|con/a b|$HOME/d|key a2V5|" ]
+}
+
+@test "without azcopy the pinned one is set up, only where Azure is used" {
+  copy_root
+  printf '#!/bin/sh\necho "setup $*" >"%s"\nexit 3\n' "$HOME/called" >scripts/setup.sh
+  mkdir "$HOME/bin"
+  for name in bash dirname sed python3 stat grep env; do ln -s "$(command -v "$name")" "$HOME/bin/$name"; done
+  PATH=$HOME/bin LOCALPATH=$HOME/none run scripts/data.sh
+  [ ! -e "$HOME/called" ]
+  PATH=$HOME/bin AZURE_STORAGE_ACCOUNT_KEY=a2V5 run scripts/data.sh
+  [ "$(<"$HOME/called")" = "setup azcopy" ]
+  [ "$status" -eq 3 ]
+}
