@@ -13,6 +13,7 @@ part=${1:-run}
 
 VENV=$ROOT/.venv
 LOG=$VENV/setup.log
+AZCOPY_BINARY=tests/node_modules/@azure-tools/azcopy-linux/dist/bin/azcopy_linux_amd64
 
 # These would send packages elsewhere than into .venv.
 unset PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PYTHONHOME PYTHONPATH
@@ -144,7 +145,7 @@ npm_install() {
       tail -n 5 "$LOG" >&2
       die "npm could not install tests/package-lock.json (whole log: $LOG)"
     }
-    chmod +x "$ROOT"/tests/node_modules/@azure-tools/azcopy-linux/dist/bin/azcopy_*
+    chmod +x "$ROOT/$AZCOPY_BINARY"
     printf '%s\n' "$wanted" >"$marker"
   }
   need_libsecret
@@ -152,7 +153,7 @@ npm_install() {
 
 # azcopy is linked against it, though it needs it for nothing here.
 need_libsecret() {
-  ldconfig -p | grep -q libsecret-1.so.0 && return
+  [[ $("$ROOT/$AZCOPY_BINARY" --version 2>&1) == *libsecret* ]] || return 0
   if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
     say "installing libsecret-1-0 ..."
     { apt-get update -qq && apt-get install -y -qq --no-install-recommends libsecret-1-0; } >>"$LOG" 2>&1 ||
