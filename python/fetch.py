@@ -211,7 +211,9 @@ def fetch(source: Source, dest: Path, state: Path, verify: bool) -> str:
             # A file is hashed as soon as it has its name, while others are still coming.
             source.copy(missing, staging, lambda: hasher.add(missing))
             hasher.add(missing)
+            flush = _flush(staging)
             kept.update(_check(missing, hasher.result(), staging, source))
+        flush.wait()
     for path in scan(staging) - set(wanted.files):
         os.unlink(staging / path)
     for path, target in wanted.links.items():
@@ -219,7 +221,6 @@ def fetch(source: Source, dest: Path, state: Path, verify: bool) -> str:
         os.symlink(target, staging / path)
     result = Manifest(kept, wanted.links, wanted.source, wanted.origin_md5)
     write_file(staging / MANIFEST, result.dumps())
-    _flush(staging)
     _swap(staging, dest, state)
     if good:
         result.files = {path: with_current_times(dest, entry, path) for path, entry in kept.items()}
@@ -274,9 +275,9 @@ def _link(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-def _flush(folder: Path) -> None:
-    """Have the staged files on disk before they get their final names."""
-    subprocess.run(["sync", "-f", str(folder)], check=False)
+def _flush(folder: Path) -> subprocess.Popen:
+    """Begin to bring the file system of ``folder`` to disk, which must end before files get final names."""
+    return subprocess.Popen(["sync", "-f", str(folder)], stdin=subprocess.DEVNULL)
 
 
 def _swap(staging: Path, dest: Path, state: Path) -> None:

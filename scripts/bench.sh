@@ -2,7 +2,7 @@
 # Summary: measure fetch.sh against plain azcopy copy, and a re-run against a first run, on a local Azurite
 # Usage: bench.sh
 #   ROUNDS  interleaved rounds; the medians are compared (3)
-#   BIG_MB  size of each of the 4 big files beside 2,000 small ones (300)
+#   BIG_MB  size of each of the 4 big files beside 2,000 small ones (600: azcopy ends on a tick of 2 s, so runs must be long)
 # shellcheck source=scripts/common.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 # shellcheck source=tests/scripts/azurite.bash
@@ -10,7 +10,7 @@ source "$ROOT/tests/scripts/azurite.bash"
 help_wanted "$@"
 
 ROUNDS=${ROUNDS:-3}
-BIG_MB=${BIG_MB:-300}
+BIG_MB=${BIG_MB:-600}
 need_count ROUNDS
 need_count BIG_MB
 
