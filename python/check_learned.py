@@ -13,15 +13,16 @@ import json
 from pathlib import Path
 
 from errors import UserError, run_cli
+from metrics import METRICS_FILE, read_metrics
 
 FACTOR = 3.0
 
 
 def untrained_error(train: Path) -> float:
     """Mean absolute chunk error before the first step, in the dataset's units, from metrics.jsonl."""
-    path = train / "metrics.jsonl"
+    path = train / METRICS_FILE
     try:
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        records = read_metrics(path)
         return next(r["val_mae"] for r in records if r["type"] == "val" and r["step"] == 0)
     except (OSError, ValueError, KeyError, StopIteration):
         raise UserError(f"{path}: no validation record of step 0; train first") from None

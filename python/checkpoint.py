@@ -32,6 +32,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from config import Config, save_config
+from durable import sync, sync_tree
 from errors import UserError
 from policy import statistics
 
@@ -131,7 +132,7 @@ def save_checkpoint(
         write_pretrained(writing / "pretrained_model", policy, config, dataset_info)
         (writing / "training_state").mkdir()
         _write_training_state(writing / "training_state" / "state.pt", training_state)
-        _sync_tree(writing)
+        sync_tree(writing)
         _publish(root, name)
         # ``best`` first: a run resumed from a ``last`` that believes this step to be the best would never
         # set it.
@@ -161,7 +162,7 @@ def _publish(root: Path, name: str) -> None:
         # Two renames replace a folder, and between them the links would lead nowhere.
         standby = root / (STANDBY + name)
         shutil.copytree(root / (WRITING + name), standby)
-        _sync_tree(standby)
+        sync_tree(standby)
         for link in linked:
             _point(root, link, standby.name)
     _swap_in(root, name)
@@ -173,7 +174,7 @@ def _swap_in(root: Path, name: str) -> None:
     if (root / name).exists():
         os.rename(root / name, root / (REMOVING + name))
     os.rename(root / (WRITING + name), root / name)
-    _sync(root)
+    sync(root)
 
 
 def _clean_up(root: Path) -> None:
@@ -189,7 +190,7 @@ def _clean_up(root: Path) -> None:
             name = target.removeprefix(STANDBY)
             if not (root / name).exists():
                 shutil.copytree(root / target, root / (WRITING + name))
-                _sync_tree(root / (WRITING + name))
+                sync_tree(root / (WRITING + name))
                 _swap_in(root, name)
             _point(root, link, name)
     for entry in root.glob(f"{STANDBY}*"):
@@ -217,23 +218,7 @@ def _target(root: Path, link: str) -> str:
 def _point(root: Path, link: str, name: str) -> None:
     os.symlink(name, root / (NEW_LINK + link))
     os.replace(root / (NEW_LINK + link), root / link)
-    _sync(root)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_tree(folder: Path) -> None:
-    """Wait until ``folder`` and all in it would survive a power cut."""
-    for path, _, files in os.walk(folder, topdown=False):
-        for name in files:
-            _sync(Path(path) / name)
-        _sync(Path(path))
+    sync(root)
 
 
 def find_checkpoint(path: Path | str) -> Path:

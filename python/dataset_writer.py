@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from av.video.reformatter import VideoReformatter
 
+from durable import sync, sync_tree
 from errors import UserError
 
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -168,7 +169,7 @@ class DatasetWriter:
             self._flush_rows()
             self._episodes.close()
             self._write_metadata()
-            _sync_tree(self._staging)
+            sync_tree(self._staging)
             self._publish()
         except BaseException:
             self.discard()
@@ -475,7 +476,7 @@ class DatasetWriter:
         if self.root.exists():
             self.root.rename(older)
         self._staging.rename(self.root)
-        _sync(self.root.parent)
+        sync(self.root.parent)
         shutil.rmtree(older, ignore_errors=True)
 
 
@@ -564,18 +565,3 @@ def _task_table(tasks: dict[str, int]) -> pa.Table:
         {"task_index": pa.array(tasks.values(), pa.int64()), "task": pa.array(tasks, pa.string())}
     )
     return table.replace_schema_metadata({"pandas": json.dumps(pandas)})
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_tree(root: Path) -> None:
-    for folder, _, files in os.walk(root):
-        for name in files:
-            _sync(Path(folder, name))
-        _sync(Path(folder))

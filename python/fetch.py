@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from azcopy import Azcopy, Progress, TryAgain, find_credentials, parse_location, run_transfer
+from durable import write_file
 from errors import UserError
 from file_tree import (
     MANIFEST,
@@ -35,7 +36,6 @@ from file_tree import (
     scan,
     walk,
     with_current_times,
-    write_file,
 )
 
 
@@ -166,7 +166,7 @@ def fetch(source: Source, dest: Path, state: Path, verify: bool) -> str:
     wanted = source.wanted
     record = read_record(dest)
     same_source = record.source == wanted.source
-    here = scan(dest) - {MANIFEST}
+    here = scan(dest) - {MANIFEST, f"{MANIFEST}.new"}
     good = intact(dest, wanted.files, record, same_source, verify)
     linked = {
         path

@@ -104,16 +104,6 @@ def read_record(root: Path, name: str = MANIFEST) -> Manifest:
         return Manifest()
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Write ``content`` whole or not at all."""
-    beside = path.with_name(path.name + ".new")
-    with open(beside, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-
-
 def local_names(names: Iterable[str], where: str) -> dict[str, str]:
     """Local path -> name in the source, for every name; markers of folders (they end in ``/``) are left
     out.

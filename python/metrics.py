@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from config import Config, to_dict
+from durable import write_file
 from errors import UserError
 
 METRICS_FILE = "metrics.jsonl"
@@ -58,9 +58,7 @@ class MetricsLogger:
         kept = (
             [r for r in read_metrics(path) if r["step"] <= start_step] if start_step and path.exists() else []
         )
-        beside = path.with_name(f".{METRICS_FILE}.tmp")
-        beside.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-        os.replace(beside, path)
+        write_file(path, "".join(json.dumps(record) + "\n" for record in kept).encode())
         self._file = path.open("a", encoding="utf-8", buffering=1)
         self._tensorboard = None
         if config.logging.tensorboard:

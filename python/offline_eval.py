@@ -39,6 +39,7 @@ from tqdm import tqdm
 from checkpoint import find_checkpoint, fingerprint, load_dataset_info
 from config import EvalConfig, load_config
 from dataset import LeRobotV3Dataset, open_dataset
+from durable import sync
 from errors import UserError, run_cli
 from policy import statistics
 from policy_runner import STATE, PolicyRunner
@@ -353,15 +354,6 @@ def publish(staging: Path, output: Path) -> None:
             sync(output)
         os.replace(path, output / path.name)
     sync(output)
-
-
-def sync(path: Path) -> None:
-    """fsync of a file or folder."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def evaluate(

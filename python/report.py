@@ -7,9 +7,7 @@ byte, for the same input. The table of figures is printed, too.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -22,6 +20,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from charts import Chart, number
+from durable import write_file
 from errors import UserError, run_cli
 from metrics import METRICS_FILE, read_metrics
 
@@ -794,22 +793,6 @@ def text_table(results: Results) -> str:
     return "\n".join([groups, *lines, "", *notes])
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write beside, fsync, rename."""
-    beside = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise UserError(f"--output {path}: cannot be written ({error.strerror})") from None
-
-
 def run(argv: Sequence[str] | None = None) -> int:
     """The command: read, write the page, print the figures and the page's path."""
     parser = argparse.ArgumentParser(description="Make one HTML page of an evaluation and its training.")
@@ -823,7 +806,11 @@ def run(argv: Sequence[str] | None = None) -> int:
         table = text_table(results)
     except KeyError as error:
         raise UserError(f"{args.eval / SUMMARY}: has no {error}; run offline_eval.py again") from None
-    write_atomically(args.output, html)
+    try:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        write_file(args.output, html.encode())
+    except OSError as error:
+        raise UserError(f"--output {args.output}: cannot be written ({error.strerror})") from None
     print(table)
     print(f"report: {args.output.resolve()}")
     return 0

@@ -10,9 +10,10 @@ import yaml
 
 from checkpoint import save_checkpoint
 from config import Config, load_config
-from dataset import LeRobotV3Dataset, open_dataset
+from dataset import ChunkDataset, LeRobotV3Dataset, open_dataset
 from policy import build_policy
 from stats import compute_stats
+from train import describe
 
 IMAGE_SIZE = (48, 64)
 CHUNK_SIZE = 8
@@ -49,17 +50,8 @@ def write_tiny_checkpoint(
     dataset: LeRobotV3Dataset = open_dataset([root], cameras=cameras, image_size=IMAGE_SIZE)
     torch.manual_seed(0)
     policy = build_policy(config, dataset, compute_stats(dataset, TRAIN_EPISODES, "imagenet"))
-    info = {
-        "fps": dataset.fps,
-        "robot_type": dataset.robot_type,
-        "state_names": list(dataset.state_names),
-        "action_names": list(dataset.action_names),
-        "cameras": list(dataset.cameras),
-        "image_shapes": {camera: list(shape) for camera, shape in dataset.image_shapes.items()},
-        "fingerprint": dataset.fingerprint,
-        "roots": [str(root)],
-        "train_episodes": list(TRAIN_EPISODES),
-        "held_out_episodes": list(HELD_OUT_EPISODES),
-    }
+    chunk_size = config.model.chunk_size
+    train_set = ChunkDataset(dataset, TRAIN_EPISODES, chunk_size)
+    info = describe(dataset, train_set, ChunkDataset(dataset, HELD_OUT_EPISODES, chunk_size), config)
     save_checkpoint(output, 100, policy, config, info, {"step": 100}, best=True, keep=3)
     return output
