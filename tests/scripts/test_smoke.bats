@@ -18,7 +18,8 @@ load test_helper
   [ -f "$OUTPUT/eval/summary.json" ] && [ -f "$OUTPUT/eval/all_episodes.parquet" ]
 
   # The same policy with black pictures is clearly worse: it looks at them.
-  CHECKPOINT=$OUTPUT/train DATA=$OUTPUT/dataset OUTPUT=$OUTPUT/blind "$REPO/scripts/eval.sh" --blackout-images
+  env CHECKPOINT="$OUTPUT/train" DATA="$OUTPUT/dataset" OUTPUT="$OUTPUT/blind" \
+    "$REPO/scripts/eval.sh" --blackout-images
   run "$REPO/.venv/bin/python" - "$OUTPUT" <<'PYTHON'
 import json, pathlib, sys
 blind, sighted = (
