@@ -3,11 +3,14 @@
 
 HERE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 MODULES=$HERE/../node_modules
-AZCOPY=$(cd -- "$HERE/.." && pwd -P)/node_modules/@azure-tools/azcopy-linux/dist/bin/azcopy_linux_amd64
-# Azurite's own account; its key is the one that Microsoft publishes for it.
-AZURE_STORAGE_ACCOUNT_NAME=devstoreaccount1
-AZURE_STORAGE_ACCOUNT_KEY=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==
-export AZCOPY AZURE_STORAGE_ACCOUNT_NAME AZURE_STORAGE_ACCOUNT_KEY
+
+# The pinned azcopy, and Azurite's own account; its key is the one that Microsoft publishes for it.
+azurite_account() {
+  export AZCOPY AZURE_STORAGE_ACCOUNT_NAME=devstoreaccount1
+  AZCOPY=$(cd -- "$HERE/.." && pwd -P)/node_modules/@azure-tools/azcopy-linux/dist/bin/azcopy_linux_amd64
+  export AZURE_STORAGE_ACCOUNT_KEY=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==
+}
+azurite_account
 
 node_program() {
   local node=$HERE/../../.venv/bin/node
@@ -79,8 +82,7 @@ blob_setup_file() {
 # A proxy and a container of the test's own; the scripts in a root of their own, as in an image.
 blob_setup() {
   own_environment
-  export AZURE_STORAGE_ACCOUNT_NAME=devstoreaccount1
-  export AZURE_STORAGE_ACCOUNT_KEY=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==
+  azurite_account
   FAULTS=$BATS_TEST_TMPDIR/faults
   start_faults "$FAULTS"
   export AZURE_STORAGE_BLOB_ENDPOINT=http://$PROXY/devstoreaccount1
