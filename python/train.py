@@ -168,7 +168,7 @@ def validate(
     totals = torch.zeros(len(joints) + 2, dtype=torch.float64, device=world.device)
     for batch in make_loader(config, world, mine):
         errors, steps, l1 = chunk_errors(policy, to_device(batch, world.device))
-        totals += torch.cat([errors.double(), steps.double()[None], l1.double()[None]])
+        totals += torch.cat([errors, steps[None], l1[None]])
     *errors, steps, l1 = distributed.sum_over_ranks(world, totals).tolist()
     return {
         "val_l1": l1 / (steps * len(joints)),
