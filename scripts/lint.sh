@@ -10,7 +10,7 @@ cd -- "$ROOT"
 export PATH="$ROOT/.venv/bin:$PATH"
 
 shopt -s nullglob
-shell_files=(scripts/*.sh tests/scripts/*.bash tests/scripts/*.bats .ci/run)
+shell_files=(scripts/*.sh docker/*.sh tests/scripts/*.bash tests/scripts/*.bats .ci/run)
 docker_files=(docker/Dockerfile.*)
 
 failed=0
