@@ -1,12 +1,14 @@
 # The front door. Each target calls one script; variables reach it through the environment.
 .DEFAULT_GOAL := help
-.PHONY: help setup smoke demo data train eval report test bench lint clean lock
+.PHONY: help setup smoke demo data train eval report build-images push-images test bench lint clean lock
 
 export DATA CONFIG OVERRIDES OUTPUT RESUME GPUS CHECKPOINT EPISODES TRAIN EVAL FAST PYTHON UPGRADE UV
 export SOURCE DEST LOCALPATH SECRETS AZCOPY ROUNDS
+export IMAGE REGISTRY TAG DOCKER BASE_IMAGE BUILD_ARGS PUSH_ARGS AZCOPY_URL AZCOPY_SHA256
+export BACKBONE_WEIGHTS BACKBONE_URL BACKBONE_SHA256 EXTRA_PACKAGES RUN_AS
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Create .venv from the lock files (PYTHON=python3.12); does nothing when it is there
 	@scripts/setup.sh
@@ -28,6 +30,12 @@ eval: setup ## Evaluate offline: CHECKPOINT=DIR DATA=DIR (OUTPUT= EPISODES="0 1"
 
 report: setup ## Turn training and evaluation into one page (TRAIN= EVAL= OUTPUT=outputs/report.html)
 	@scripts/report.sh
+
+build-images: ## Build both images (IMAGE=train|eval TAG= BASE_IMAGE= DOCKER=docker|podman|buildah)
+	@scripts/build_images.sh
+
+push-images: ## Push the images: REGISTRY=HOST[:PORT][/PATH] (TAG= IMAGE= DOCKER=)
+	@scripts/push_images.sh
 
 test: ## Run all checks and tests (FAST=1 leaves the slow ones out)
 	@scripts/test.sh

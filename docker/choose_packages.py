@@ -1,8 +1,8 @@
 """What pip installs on top of a base image: python3 choose_packages.py LOCK DIR.
 
 Writes DIR/requirements.txt, the lock with its hashes less what the base keeps, and DIR/constraints.txt, the
-versions that nothing installed later may change. The base keeps its torch and torchvision, which are builds of no
-registry, what they are compiled against or alone use, and whatever it pins by itself through PIP_CONSTRAINT.
+versions that nothing installed later may change. The base keeps its torch and torchvision (which are in no
+registry), what they are compiled against or alone use, and whatever it pins by itself through PIP_CONSTRAINT.
 """
 
 from __future__ import annotations
