@@ -1,8 +1,8 @@
 """Look into an image's own layers: python3 image_layers.py OCI_FOLDER NAME BASE_DIGESTS TEXT [...]
 
-OCI_FOLDER is an OCI layout with uncompressed layers, BASE_DIGESTS a file with the base's layers (a line each), which are
-left out. Prints a line "layer DIGEST BYTES FILES" for each of the rest and a line "path NAME" for each file in them.
-Exit status 1, and a line for each on stderr, where one of the TEXTs stands in a file, a file's name or the image's
+OCI_FOLDER is an OCI layout with uncompressed layers, BASE_DIGESTS a file with the base's layers, which are left
+out. Prints a line "layer DIGEST BYTES FILES" for each of the rest, and "path NAME" for each file in them.
+Exit status 1, and a line for each on stderr, where one of the TEXTs stands in a file, a name or the image's
 configuration.
 """
 
@@ -49,6 +49,5 @@ def main(folder: Path, name: str, base: set[str], texts: list[bytes]) -> int:
 
 if __name__ == "__main__":
     folder, name, base, *texts = sys.argv[1:]
-    raise SystemExit(
-        main(Path(folder), name, set(Path(base).read_text().split()), [text.encode() for text in texts])
-    )
+    digests = set(Path(base).read_text().split())
+    raise SystemExit(main(Path(folder), name, digests, [text.encode() for text in texts]))
