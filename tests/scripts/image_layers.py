@@ -1,7 +1,7 @@
 """Look into an image's own layers: python3 image_layers.py OCI_FOLDER NAME BASE_DIGESTS TEXT [...]
 
-OCI_FOLDER is an OCI layout with uncompressed layers, BASE_DIGESTS a file with the base's layers, which are left
-out. Prints a line "layer DIGEST BYTES FILES" for each of the rest, and "path NAME" for each file in them.
+OCI_FOLDER is an OCI layout with uncompressed layers, BASE_DIGESTS a file with the base's layers, which are
+left out. Prints a line "layer DIGEST BYTES FILES" for each of the rest, and "path NAME" for each file in them.
 Exit status 1, and a line for each on stderr, where one of the TEXTs stands in a file, a name or the image's
 configuration.
 """

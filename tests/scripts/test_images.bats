@@ -26,7 +26,8 @@ setup_file() {
   mirror
   plant
   # own_environment unsets them before each test.
-  declare -p DOCKER TAG BASE_IMAGE BUILD_ARGS AZCOPY_URL AZCOPY_SHA256 BACKBONE_URL BACKBONE_SHA256 >"$WORK/settings"
+  declare -p DOCKER TAG BASE_IMAGE BUILD_ARGS AZCOPY_URL AZCOPY_SHA256 BACKBONE_URL BACKBONE_SHA256 |
+    sed "s/^declare -x/export/" >"$WORK/settings"
   (cd "$WORK/checkout" && scripts/build_images.sh) >"$WORK/build.log" 2>&1 || {
     cat "$WORK/build.log" >&2
     return 1
@@ -179,10 +180,11 @@ setup() {
     buildah push --quiet --disable-compression "localhost/ur10e-act-$image:t" "oci:$WORK/oci:$image"
     run --separate-stderr python3 "$REPO/tests/scripts/image_layers.py" "$WORK/oci" "$image" "$WORK/base" "$MARKER" ${foreign:+"$foreign"}
     [ "$status" -eq 0 ] || fail "$stderr"
-    run ! grep -E '(\.git|\.netrc|secrets\.env|outputs/.+|pip\.conf|\.part)$' <<<"$output"
-    grep -qxF "path opt/ur10e-act/scripts/$image.sh" <<<"$output"
+    found=$output
+    run ! grep -E '(\.git|\.netrc|secrets\.env|outputs/.+|pip\.conf|\.part)$' <<<"$found"
+    grep -qxF "path opt/ur10e-act/scripts/$image.sh" <<<"$found"
     # The last one is the code.
-    echo "# $image: own layers, bytes and files: $(awk '/^layer/ { printf "%s %s, ", $3, $4 }' <<<"$output")" >&3
+    echo "# $image: own layers, bytes and files: $(awk '/^layer/ { printf "%s %s, ", $3, $4 }' <<<"$found")" >&3
   done
   # That the search can find something.
   run --separate-stderr python3 "$REPO/tests/scripts/image_layers.py" "$WORK/oci" train "$WORK/base" "Summary: train a policy"
