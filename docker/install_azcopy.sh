@@ -52,6 +52,7 @@ install -m 755 "$binary" /usr/local/bin/azcopy
 if ! azcopy --version >/dev/null 2>&1; then
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libsecret-1-0 >/dev/null
+  apt-get clean
   rm -rf /var/lib/apt/lists/*
 fi
 azcopy --version
