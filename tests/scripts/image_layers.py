@@ -1,7 +1,7 @@
 """Look into an image's own layers: python3 image_layers.py ARCHIVE BASE_LAYERS TEXT [...]
 
 ARCHIVE is what `push docker-archive:` writes, BASE_LAYERS a file with the digests of the base's layers, which
-are left out. Prints "layer BYTES FILES" for each of the rest, lowest first, and "path NAME" for each file in it.
+are left out. Prints "layer BYTES FILES" for each of the rest, lowest first, and "path NAME" for its files.
 Exit status 1, and a line for each on stderr, where one of the TEXTs stands in a file, a name or the settings.
 """
 
