@@ -20,7 +20,7 @@ demo: setup ## Write the demo dataset: a UR10e reaching, LeRobot v3.0 (OUTPUT=ou
 	@scripts/demo.sh
 
 data: ## Bring the data from Azure Blob, or from LOCALPATH, to outputs/data (SOURCE=CONTAINER/PREFIX DEST=)
-	@scripts/data.sh
+	@scripts/prepare.sh
 
 train: setup ## Train: DATA=DIR[:DIR] (CONFIG= OUTPUT= GPUS=N RESUME=1 OVERRIDES="training.lr=5e-5 ...")
 	@scripts/train.sh

@@ -26,9 +26,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from errors import UserError
+from errors import TRY_AGAIN_STATUS, TryAgain, UserError
 
-TRY_AGAIN_STATUS = 75  # as in sysexits.h: OSMO's exitActions can tell it from what somebody must mend
 KILL_AFTER_S = 5.0  # azcopy ends by itself in 2.3 s, but ignores signals while it reads the listing
 LOG_EVERY_S = 30.0
 PINNED = Path(__file__).resolve().parents[1] / "tests/node_modules/@azure-tools/azcopy-linux/dist/bin"
@@ -61,10 +60,6 @@ _REMEDIES = (
 )  # fmt: skip
 
 
-class TryAgain(UserError):
-    """What may go well when the same command is run again: a server away, a source that changed meanwhile."""
-
-
 class Interrupted(BaseException):
     """A signal told us to end. ``signum`` is its number."""
 
@@ -90,7 +85,7 @@ def run_transfer(main: Callable[[], None]) -> None:
     """Run ``main`` and exit: 0, 2 for a UserError, 75 for TryAgain, 128 + signal; one line on stderr, never a
     secret.
 
-    ``errors.run_cli`` without the last two and without redaction.
+    ``errors.run_cli`` without signals and without redaction.
     """
     catch_signals()
     try:

@@ -34,6 +34,7 @@ from torch import Tensor
 from config import Config, save_config
 from durable import sync, sync_tree
 from errors import UserError
+from metrics import METRICS_FILE
 from policy import statistics
 
 LINKS = ("best", "last")
@@ -132,6 +133,10 @@ def save_checkpoint(
         write_pretrained(writing / "pretrained_model", policy, config, dataset_info)
         (writing / "training_state").mkdir()
         _write_training_state(writing / "training_state" / "state.pt", training_state)
+        metrics = Path(output_dir) / METRICS_FILE
+        if metrics.exists():
+            # Where only the checkpoints are kept, a resumed run has its past from here.
+            shutil.copyfile(metrics, writing / "training_state" / METRICS_FILE)
         sync_tree(writing)
         _publish(root, name)
         # ``best`` first: a run resumed from a ``last`` that believes this step to be the best would never

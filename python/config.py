@@ -132,6 +132,7 @@ class TrainingConfig:
     compile: bool = False
     val_every: int = _number(5_000, least=1)
     save_every: int = _number(20_000, least=1)
+    save_minutes: float | None = _number(None, above=0)
     keep_checkpoints: int = _number(3, least=0)
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeVar
 import torch
 import torch.distributed as dist
 
-from errors import UserError
+from errors import TryAgain, UserError
 
 T = TypeVar("T")
 # Statistics over a large dataset and the first download of backbone weights stand between two collectives.
@@ -76,25 +76,40 @@ def _device(choice: str, local_rank: int) -> torch.device:
 def join(device_choice: str) -> Iterator[World]:
     """Join the process group (nccl with CUDA, gloo without) for the time of the block.
 
-    ``device_choice`` is auto, cpu or cuda. Raises UserError for an environment or a device that does not fit.
+    ``device_choice`` is auto, cpu or cuda. Raises UserError for an environment or a device that does not fit,
+    and TryAgain when another rank is lost.
     """
     rank, local_rank, world_size = _environment()
     device = _device(device_choice, local_rank)
-    if world_size > 1:
+    if world_size == 1:
+        yield World(rank, local_rank, world_size, device)
+        return
+    lost = False
+    try:
         # NCCL is told its device, or it guesses one from the rank at the first collective.
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
             timeout=COLLECTIVE_TIMEOUT,
             device_id=device if device.type == "cuda" else None,
         )
-    try:
         yield World(rank, local_rank, world_size, device)
-        if world_size > 1:
-            # Rank 0 hosts the store: it must not leave while others still talk to it.
-            dist.barrier()
+        # Rank 0 hosts the store: it must not leave while others still talk to it.
+        dist.barrier()
+    except RuntimeError as error:
+        if not lost_peer(error):
+            raise
+        lost = True
+        reason = str(error).splitlines()[0]
+        raise TryAgain(f"rank {rank} has lost another rank, whose own log says why ({reason})") from error
     finally:
-        if world_size > 1:
+        # Of a group that has lost a rank, NCCL would wait for it.
+        if dist.is_initialized() and not lost:
             dist.destroy_process_group()
+
+
+def lost_peer(error: RuntimeError) -> bool:
+    """Whether ``error`` comes from the connection to other ranks: torch's own kinds, or gloo's plain text."""
+    return isinstance(error, dist.DistError) or "gloo/" in str(error)
 
 
 def gather(world: World, value: T) -> list[T]:

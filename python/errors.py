@@ -1,4 +1,4 @@
-"""The one error type for a user's mistake, and the wrapper that prints it without a traceback."""
+"""The errors that are said in one line, and the wrapper that prints them without a traceback."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ class UserError(Exception):
     """Bad input. The message is one line: what is wrong, where, and what to do."""
 
 
+class TryAgain(UserError):
+    """What may go well when run again: a server was away, a rank was lost, a source has changed."""
+
+
+TRY_AGAIN_STATUS = 75  # as in sysexits.h: OSMO's exitActions can tell it from what somebody must mend
+
+
 def run_cli(main: Callable[[], int | None]) -> None:
-    """Run ``main`` and exit: its return value (None is 0), 2 for a UserError, 130 for Ctrl-C."""
+    """Run ``main`` and exit: its value (None is 0), 2 for a UserError, 75 for TryAgain, 130 for Ctrl-C."""
     try:
         sys.exit(main() or 0)
     except UserError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
+        sys.exit(TRY_AGAIN_STATUS if isinstance(error, TryAgain) else 2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

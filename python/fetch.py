@@ -20,9 +20,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from azcopy import Azcopy, Progress, TryAgain, find_credentials, parse_location, run_transfer
+from azcopy import Azcopy, Progress, find_credentials, parse_location, run_transfer
 from durable import write_file
-from errors import UserError
+from errors import TryAgain, UserError
 from file_tree import (
     MANIFEST,
     Entry,
@@ -37,6 +37,10 @@ from file_tree import (
     walk,
     with_current_times,
 )
+
+
+class NothingThere(UserError):
+    """The source holds nothing, or nothing that publish.sh has written to its end where that is wanted."""
 
 
 class Source(Protocol):
@@ -64,12 +68,12 @@ class BlobSource:
         }
         self.markers = len(listing) - len(listed)
         if published is None and need_manifest:
-            raise UserError(
+            raise NothingThere(
                 f"{where} has no {MANIFEST}: its upload has not ended, or publish.sh did not make it"
             )
         if published is None:
             if not listed:
-                raise UserError(f"{where} holds no files: check the container and the prefix")
+                raise NothingThere(f"{where} holds no files: check the container and the prefix")
             self.wanted = Manifest(listed, source=where)
         else:
             self.wanted = self._published(published.md5 or "", known, listed, where)
@@ -338,6 +342,7 @@ def main() -> None:
     parser.add_argument(
         "--manifest", action="store_true", help="refuse what publish.sh has not written to its end"
     )
+    parser.add_argument("--if-any", action="store_true", help="end well where there is nothing, with no DEST")
     parser.add_argument("--verify", action="store_true", help="hash every local file, whatever its times say")
     parser.add_argument("source", nargs="?", metavar="SOURCE")
     parser.add_argument("dest", metavar="DEST")
@@ -374,7 +379,13 @@ def main() -> None:
         source: Source
         if credentials:
             azcopy = stack.enter_context(Azcopy(location, credentials, keep_open=[lock]))
-            source = BlobSource(azcopy, read_record(dest), args.manifest)
+            try:
+                source = BlobSource(azcopy, read_record(dest), args.manifest)
+            except NothingThere as nothing:
+                if not args.if_any:
+                    raise
+                say(str(nothing))
+                return
         else:
             source = LocalSource(root)
         say(f"{dest} {fetch(source, dest, state, args.verify)}")

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import sys
 
+import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
+
+from errors import TRY_AGAIN_STATUS
 
 
 def run() -> int:
@@ -25,6 +28,9 @@ def run() -> int:
         # torchrun has passed the signal on to the ranks, and waited for their end.
         print(f"ended by {error.sigval.name}; all ranks were stopped", file=sys.stderr)
         return 128 + error.sigval
+    except dist.DistError as error:
+        print(f"the other machines cannot be reached: {str(error).splitlines()[0]}", file=sys.stderr)
+        return TRY_AGAIN_STATUS
     return 0
 
 

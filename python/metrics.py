@@ -39,8 +39,13 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 class MetricsLogger:
     """Writes the records of one run; made with ``enabled=False`` (on all ranks but 0) it writes nothing."""
 
-    def __init__(self, output_dir: Path, config: Config, start_step: int, enabled: bool) -> None:
-        """``start_step``: where training goes on; later records, of a run that died, are dropped."""
+    def __init__(
+        self, output_dir: Path, config: Config, start_step: int, start: Path | None, enabled: bool
+    ) -> None:
+        """``start_step``: where training goes on; later records, of a run that died, are dropped.
+
+        ``start``: the checkpoint that it goes on from; has the records where ``output_dir`` is new.
+        """
         self.enabled = enabled
         if not enabled:
             return
@@ -55,9 +60,9 @@ class MetricsLogger:
         )
         output_dir.mkdir(parents=True, exist_ok=True)
         path = output_dir / METRICS_FILE
-        kept = (
-            [r for r in read_metrics(path) if r["step"] <= start_step] if start_step and path.exists() else []
-        )
+        sources = [path, start / "training_state" / METRICS_FILE] if start else []
+        source = next((source for source in sources if source.exists()), None)
+        kept = [record for record in read_metrics(source) if record["step"] <= start_step] if source else []
         write_file(path, "".join(json.dumps(record) + "\n" for record in kept).encode())
         self._file = path.open("a", encoding="utf-8", buffering=1)
         self._tensorboard = None

@@ -282,11 +282,8 @@ def optimizer_groups(policy: ACTPolicy, lr: float, lr_backbone: float) -> list[d
 
 
 def to_device(batch: Mapping[str, Any], device: torch.device | str) -> dict[str, Any]:
-    """``batch`` with its tensors on ``device``. Copies from pinned memory do not wait."""
-    return {
-        key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-        for key, value in batch.items()
-    }
+    """``batch`` as tensors on ``device``; arrays become tensors. Copies from pinned memory do not wait."""
+    return {key: torch.as_tensor(value).to(device, non_blocking=True) for key, value in batch.items()}
 
 
 def load_weights(policy: ACTPolicy, checkpoint_dir: Path | str) -> None:

@@ -15,8 +15,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from azcopy import Azcopy, Blob, Progress, TryAgain, find_credentials, parse_location, run_transfer
-from errors import UserError
+from azcopy import Azcopy, Blob, Progress, find_credentials, parse_location, run_transfer
+from errors import TryAgain, UserError
 from file_tree import MANIFEST, Entry, Manifest, hash_files, local_names, walk
 
 

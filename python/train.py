@@ -33,6 +33,7 @@ from checkpoint import (
 from config import Config, add_arguments, load_config, to_dict
 from dataset import ChunkDataset, LeRobotV3Dataset, open_dataset, split_episodes
 from errors import UserError, run_cli
+from loader import make_loader
 from metrics import MetricsLogger, check_logging
 from policy import ACTLoss, ACTPolicy, build_policy, chunk_errors, load_weights, optimizer_groups, to_device
 from sampler import ResumableSampler
@@ -42,7 +43,7 @@ from stats import Moments, compute_stats, image_moments
 RESUMABLE_CHANGES = {
     "data.roots", "data.num_workers", "training.output_dir", "training.init_checkpoint", "training.device",
     "training.steps", "training.bf16", "training.compile", "training.val_every", "training.save_every",
-    "training.keep_checkpoints",
+    "training.save_minutes", "training.keep_checkpoints",
 }  # fmt: skip
 
 
@@ -148,16 +149,9 @@ def learning_rate_factor(config: Config, step: int) -> float:
     )
 
 
-def make_loader(config: Config, world: distributed.World, samples: Any, sampler: Any = None) -> DataLoader:
-    """A loader whose iterators leave torch's global random state alone, without which no resume is exact."""
-    return DataLoader(
-        samples,
-        batch_size=config.training.batch_size,
-        sampler=sampler,
-        num_workers=config.data.num_workers,
-        pin_memory=world.device.type == "cuda",
-        generator=torch.Generator(),
-    )
+def loader_of(config: Config, world: distributed.World, samples: Any, sampler: Any = None) -> DataLoader:
+    pin_memory = world.device.type == "cuda"
+    return make_loader(samples, config.training.batch_size, config.data.num_workers, pin_memory, sampler)
 
 
 def validate(
@@ -166,7 +160,7 @@ def validate(
     """Errors over all held-out samples, each read by one rank; the same figures on every rank."""
     mine = Subset(held_out_set, range(world.rank, len(held_out_set), world.world_size))
     totals = torch.zeros(len(joints) + 2, dtype=torch.float64, device=world.device)
-    for batch in make_loader(config, world, mine):
+    for batch in loader_of(config, world, mine):
         errors, steps, l1 = chunk_errors(policy, to_device(batch, world.device))
         totals += torch.cat([errors, steps[None], l1[None]])
     *errors, steps, l1 = distributed.sum_over_ranks(world, totals).tolist()
@@ -269,14 +263,14 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
         schedule.load_state_dict(state["schedule"])
         if len(state["rng"]) == world.world_size:
             set_rng_state(state["rng"][world.rank])
-    loader = make_loader(
+    loader = loader_of(
         config,
         world,
         train_set,
         ResumableSampler(train_set, world.world_size, world.rank, training.seed, samples_seen),
     )
 
-    logger = MetricsLogger(output_dir, config, step, enabled=world.is_main)
+    logger = MetricsLogger(output_dir, config, step, start, enabled=world.is_main)
     logger.say(
         f"training on {device.type} world_size={world.world_size} step={step}/{training.steps} "
         f"train_episodes={len(train_set.episodes)} train_frames={len(train_set)} "
@@ -313,6 +307,8 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
     batches = iter(loader)
     running: dict[str, torch.Tensor] = {}
     steps_running, data_s, log_started = 0, 0.0, time.perf_counter()
+    save_s = math.inf if training.save_minutes is None else 60 * training.save_minutes
+    saved_at, overdue = time.monotonic(), False
     policy.train()
     while step < training.steps:
         for micro_step in range(training.gradient_accumulation_steps):
@@ -365,13 +361,17 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
             if not all(math.isfinite(value) for value in values.values()):
                 distributed.refuse(world, diverged(step, values))
             running, steps_running, data_s, log_started = {}, 0, 0.0, time.perf_counter()
+            # Clocks differ; rank 0's decides for all.
+            overdue = world.is_main and time.monotonic() - saved_at >= save_s
+            overdue = bool(distributed.sum_over_ranks(world, torch.tensor(float(overdue), device=device)))
         improved = False
         if step % training.val_every == 0 or finished:
             val_mae = validate_and_log()
             improved = val_mae < best_val_mae
             best_val_mae = min(val_mae, best_val_mae)
-        if improved or step % training.save_every == 0 or finished:
+        if improved or overdue or step % training.save_every == 0 or finished:
             save(best=improved)
+            saved_at, overdue = time.monotonic(), False
     logger.close()
 
 

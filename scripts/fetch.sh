@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Summary: bring one dataset or one set of recordings to a local folder, whole or not at all
-# Usage: fetch.sh [--manifest] [--verify] [SOURCE] DEST
+# Usage: fetch.sh [--manifest] [--if-any] [--verify] [SOURCE] DEST
 #   scripts/fetch.sh datasets/houston_recordings /data/houston
 #
 #   SOURCE      CONTAINER/PREFIX, https://HOST/CONTAINER/PREFIX or azure://ACCOUNT/CONTAINER/PREFIX;
 #               default: AZURE_BLOB_CONTAINER and AZURE_BLOB_PREFIX. CONTAINER/ is a whole container
 #   DEST        the folder; new, empty, or brought by fetch.sh before, and then brought up to date
 #   --manifest  refuse what publish.sh has not written to its end
+#   --if-any    where there is nothing, end well, print nothing and leave DEST alone
 #   --verify    hash every local file, also those whose size and times have not changed
 # Where no Azure credentials are configured, LOCALPATH is copied in place of SOURCE. Variables and secrets.env are
 # described in secrets.example.env. Prints the folder on stdout, everything else on stderr.

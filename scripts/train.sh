@@ -5,26 +5,38 @@
 # On several machines, the same command on each, with its own NODE_RANK:
 #   DATA=/data NNODES=2 NODE_RANK=0 MASTER_ADDR=host0 GPUS=8 scripts/train.sh
 #
-#   DATA         dataset folder, several with ":" between them; default: data.roots of the
-#                configuration, else outputs/data where make data has brought one
+#   DATA         dataset folder, several with ":" between them; default: what SOURCE names, else data.roots of
+#                the configuration, else outputs/data where make data has brought one
+#   SOURCE       what prepare.sh brings first, to DEST
 #   CONFIG       configuration file (python/config.yaml)
 #   OUTPUT       output folder; default: training.output_dir of the configuration
 #   OVERRIDES    blank-separated SECTION.KEY=VALUE
-#   RESUME       1 = go on from the newest checkpoint in the output folder
+#   RESUME       1 = go on from the newest checkpoint in the output folder; a CHECKPOINT_URL of an earlier run =
+#                go on from what that has published
+#   CHECKPOINT_URL  where in Azure Blob to publish checkpoints as they are saved (CONTAINER/PREFIX and other forms of
+#                publish.sh); training goes on from what is there already
+#   RESULT       folder that gets the best checkpoint's pretrained_model and the metrics when training has ended well
 #   GPUS         processes on this machine, one GPU each where there are GPUs (1)
 #   NNODES       machines (1)
 #   NODE_RANK    this machine's number, 0 to NNODES-1
 #   MASTER_ADDR  host name or address of machine 0
 #   MASTER_PORT  its port (29500)
+#   SCRATCH      folder for what is not kept, as on OSMO: the default of DEST is data in it, of OUTPUT train in it
+# Exit status: 0; 2 what must be mended; 75 what may go well when run again; 128 + N ended by signal N.
 # shellcheck source=scripts/common.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 help_wanted "$@"
 
 DATA=${DATA:-}
+SOURCE=${SOURCE:-}
 CONFIG=${CONFIG:-$ROOT/python/config.yaml}
-OUTPUT=${OUTPUT:-}
+SCRATCH=${SCRATCH:-}
+OUTPUT=${OUTPUT:-${SCRATCH:+$SCRATCH/train}}
+DEST=${DEST:-${SCRATCH:+$SCRATCH/data}}
 OVERRIDES=${OVERRIDES:-}
 RESUME=${RESUME:-}
+CHECKPOINT_URL=${CHECKPOINT_URL:-}
+RESULT=${RESULT:-}
 GPUS=${GPUS:-1}
 NNODES=${NNODES:-1}
 NODE_RANK=${NODE_RANK:-}
@@ -35,7 +47,34 @@ MASTER_PORT=${MASTER_PORT:-29500}
 need_count GPUS
 need_count NNODES
 arguments=(--config "$CONFIG")
+python=$(project_python)
 
+case $RESUME in
+  "" | 0 | 1) ;;
+  */*) [[ -n $OUTPUT ]] || die "RESUME=$RESUME needs OUTPUT: name the folder for the checkpoints to come to" ;;
+  *) die "RESUME=$RESUME: only 1 (go on from the newest checkpoint), CONTAINER/PREFIX of published ones, or nothing" ;;
+esac
+[[ -z $CHECKPOINT_URL$RESULT || -n $OUTPUT ]] || die "OUTPUT is not set: CHECKPOINT_URL and RESULT need it"
+if ((NNODES > 1)); then
+  [[ $NODE_RANK =~ ^[0-9]+$ && $NODE_RANK -lt $NNODES ]] ||
+    die "NODE_RANK='$NODE_RANK' with NNODES=$NNODES: give each machine its number, 0 to $((NNODES - 1))"
+  [[ -n $MASTER_ADDR ]] || die "MASTER_ADDR is not set: name the host of machine 0"
+  need_count MASTER_PORT
+fi
+
+if [[ -n $OUTPUT ]]; then
+  arguments+=(--override "training.output_dir=$(yaml_quoted "$OUTPUT")")
+fi
+read -r -a overrides <<<"${OVERRIDES//$'\n'/ }"
+for override in "${overrides[@]}"; do
+  arguments+=(--override "$override")
+done
+# Said once and at once, not by every rank after its start, nor after the data have come.
+"$python" "$ROOT/python/config.py" "${arguments[@]}" "$@" >/dev/null
+
+if [[ -z $DATA && -n $SOURCE ]]; then
+  DATA=$(DEST=$DEST "$ROOT/scripts/prepare.sh")
+fi
 if [[ -z $DATA && -d $ROOT/outputs/data && $CONFIG == "$ROOT/python/config.yaml" && "$OVERRIDES $*" != *data.roots=* ]]; then
   DATA=$ROOT/outputs/data
   say "DATA is not set: training on $DATA, which make data has brought"
@@ -50,37 +89,87 @@ elif [[ -n $DATA ]]; then
   done <<<"$DATA:"
   arguments+=(--override "data.roots=[$roots]")
 fi
-if [[ -n $OUTPUT ]]; then
-  arguments+=(--override "training.output_dir=$(yaml_quoted "$OUTPUT")")
+
+# bring_checkpoints URL [OPTION OF fetch.sh]: what has been published there becomes this output's checkpoints.
+bring_checkpoints() {
+  "$ROOT/scripts/fetch.sh" --manifest "${@:2}" "$1" "$OUTPUT/checkpoints" >/dev/null
+}
+
+if [[ -n $CHECKPOINT_URL && ! -e $OUTPUT/checkpoints/last ]]; then
+  bring_checkpoints "$CHECKPOINT_URL" --if-any
 fi
-read -r -a overrides <<<"${OVERRIDES//$'\n'/ }"
-for override in "${overrides[@]}"; do
-  arguments+=(--override "$override")
-done
 case $RESUME in
-  "" | 0) ;;
+  "" | 0) [[ -z $CHECKPOINT_URL || ! -e $OUTPUT/checkpoints/last ]] || arguments+=(--resume) ;;
   1) arguments+=(--resume) ;;
-  *) die "RESUME=$RESUME: only 1 (go on from the newest checkpoint) or nothing" ;;
+  */*)
+    # A restarted resumption goes on from its own checkpoints.
+    [[ -e $OUTPUT/checkpoints/last ]] || bring_checkpoints "$RESUME"
+    arguments+=(--resume)
+    ;;
 esac
 
-python=$(project_python)
 # The cores are shared out, since as many threads as cores in every process slow one another down.
 OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(threads_per_process "$GPUS")}
 export OMP_NUM_THREADS
 
-# Said once and at once, not by every rank after its start.
-"$python" "$ROOT/python/config.py" "${arguments[@]}" "$@" >/dev/null
-
-torchrun=("$python" "$ROOT/python/launch.py" --nproc-per-node="$GPUS")
+launch=("$python" "$ROOT/python/launch.py" --nproc-per-node="$GPUS")
 if ((NNODES > 1)); then
-  [[ $NODE_RANK =~ ^[0-9]+$ && $NODE_RANK -lt $NNODES ]] ||
-    die "NODE_RANK='$NODE_RANK' with NNODES=$NNODES: give each machine its number, 0 to $((NNODES - 1))"
-  [[ -n $MASTER_ADDR ]] || die "MASTER_ADDR is not set: name the host of machine 0"
-  need_count MASTER_PORT
-  exec "${torchrun[@]}" --nnodes="$NNODES" --node-rank="$NODE_RANK" \
-    --master-addr="$MASTER_ADDR" --master-port="$MASTER_PORT" "$ROOT/python/train.py" "${arguments[@]}" "$@"
+  launch+=(--nnodes="$NNODES" --node-rank="$NODE_RANK" --master-addr="$MASTER_ADDR" --master-port="$MASTER_PORT")
 elif ((GPUS > 1)); then
-  exec "${torchrun[@]}" --standalone "$ROOT/python/train.py" "${arguments[@]}" "$@"
+  launch+=(--standalone)
 else
-  exec "$python" "$ROOT/python/train.py" "${arguments[@]}" "$@"
+  launch=("$python")
 fi
+launch+=("$ROOT/python/train.py" "${arguments[@]}" "$@")
+if [[ -z $CHECKPOINT_URL$RESULT || ${NODE_RANK:-0} != 0 ]]; then
+  exec "${launch[@]}"
+fi
+
+# run_training: launches it with SIGINT and SIGTERM passed on, since bash would keep them until its end.
+run_training() {
+  local child ended=0
+  # In a group of its own, or bash would have it ignore SIGINT.
+  set -m
+  "${launch[@]}" </dev/null {publisher}>&- &
+  child=$!
+  set +m
+  trap 'kill -TERM "$child" 2>/dev/null || true' TERM
+  trap 'kill -INT "$child" 2>/dev/null || true' INT
+  while kill -0 "$child" 2>/dev/null; do
+    ended=0
+    wait "$child" || ended=$?
+  done
+  trap - TERM INT
+  return "$ended"
+}
+
+# What evaluation and people want of the output: no optimizer, no links (OSMO's uploads drop them).
+write_result() {
+  local best=$OUTPUT/checkpoints/best
+  [[ -e $best ]] || best=$OUTPUT/checkpoints/last
+  mkdir -p -- "$RESULT"
+  cp -- "$OUTPUT/metrics.jsonl" "$RESULT/"
+  rm -rf -- "$RESULT/pretrained_model" "$RESULT/.pretrained_model"
+  cp -RL -- "$best/pretrained_model" "$RESULT/.pretrained_model"
+  mv -- "$RESULT/.pretrained_model" "$RESULT/pretrained_model"
+}
+
+publisher=
+if [[ -n $CHECKPOINT_URL ]]; then
+  exec {publisher}> >(exec "$ROOT/scripts/publish_checkpoints.sh" "$OUTPUT/checkpoints" "$CHECKPOINT_URL")
+  publisher_pid=$!
+else
+  exec {publisher}>/dev/null
+fi
+status=0
+run_training || status=$?
+if ((status == 0)) && [[ -n $RESULT ]]; then
+  write_result || status=$?
+fi
+exec {publisher}>&-
+if [[ -n $CHECKPOINT_URL ]]; then
+  published=0
+  wait "$publisher_pid" || published=$?
+  ((status > 0)) || status=$published
+fi
+exit "$status"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Summary: bring the data for training on this machine, from Azure Blob or from LOCALPATH
-# Usage: data.sh [OPTION OF fetch.sh ...]
+# Summary: bring the dataset to train or evaluate on, from Azure Blob or from LOCALPATH
+# Usage: prepare.sh [OPTION OF fetch.sh ...]
 #   SOURCE     what to bring; default: AZURE_BLOB_CONTAINER and AZURE_BLOB_PREFIX (secrets.env)
 #   DEST       the folder (outputs/data, which make train takes when DATA is not set)
 #   LOCALPATH  the folder to copy where no Azure credentials are configured

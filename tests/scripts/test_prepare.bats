@@ -27,7 +27,7 @@ load test_helper
   # shellcheck disable=SC2016 # for the program to expand
   printf '#!/bin/sh\nprintf "%%s\\n" "$@" "key $AZURE_STORAGE_ACCOUNT_KEY" >"%s"\n' "$CALLS" >"$BATS_TEST_TMPDIR/bin/python3"
   chmod +x "$BATS_TEST_TMPDIR/bin/python3"
-  SOURCE=con/a\ b DEST=$HOME/d run scripts/data.sh --verify
+  SOURCE=con/a\ b DEST=$HOME/d run scripts/prepare.sh --verify
   [ "$status" -eq 0 ]
   [ "$(tr '\n' '|' <"$CALLS")" = "$ROOT/python/fetch.py|--verify|con/a b|$HOME/d|key a2V5|" ]
 }
@@ -37,9 +37,9 @@ load test_helper
   printf '#!/bin/sh\necho "setup $*" >"%s"\nexit 3\n' "$HOME/called" >scripts/setup.sh
   mkdir "$HOME/bin"
   for name in bash dirname sed python3 stat grep env; do ln -s "$(command -v "$name")" "$HOME/bin/$name"; done
-  PATH=$HOME/bin LOCALPATH=$HOME/none run scripts/data.sh
+  PATH=$HOME/bin LOCALPATH=$HOME/none run scripts/prepare.sh
   [ ! -e "$HOME/called" ]
-  PATH=$HOME/bin AZURE_STORAGE_ACCOUNT_KEY=a2V5 run scripts/data.sh
+  PATH=$HOME/bin AZURE_STORAGE_ACCOUNT_KEY=a2V5 run scripts/prepare.sh
   [ "$(<"$HOME/called")" = "setup azcopy" ]
   [ "$status" -eq 3 ]
 }
