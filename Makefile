@@ -1,14 +1,18 @@
 # The front door. Each target calls one script; variables reach it through the environment.
 .DEFAULT_GOAL := help
-.PHONY: help setup smoke demo data train eval report build-images push-images test bench lint clean lock
+.PHONY: help setup smoke demo data train eval report build-images push-images secrets
+.PHONY: submit-train submit-ddp submit-train-eval status logs cancel run-local test bench lint clean lock
 
 export DATA CONFIG OVERRIDES OUTPUT RESUME GPUS CHECKPOINT EPISODES TRAIN EVAL FAST PYTHON UPGRADE UV
 export SOURCE DEST LOCALPATH SECRETS AZCOPY ROUNDS
 export IMAGE REGISTRY TAG DOCKER BASE_IMAGE BUILD_ARGS PUSH_ARGS AZCOPY_URL AZCOPY_SHA256
 export BACKBONE_WEIGHTS BACKBONE_URL BACKBONE_SHA256 EXTRA_PACKAGES RUN_AS
+export WORKFLOW GPUS_PER_NODE DATA_TASK STEPS SAVE_MINUTES NAME EVAL_IMAGE POOL PLATFORM DATA_PLATFORM PRIORITY
+export CPUS MEMORY STORAGE EXEC_TIMEOUT EVAL_GPUS WANDB WATCH DRY_RUN RETRIES ID OSMO
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s
+", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Create .venv from the lock files (PYTHON=python3.12); does nothing when it is there
 	@scripts/setup.sh
@@ -36,6 +40,28 @@ build-images: ## Build both images (IMAGE=train|eval TAG= BASE_IMAGE= DOCKER=doc
 
 push-images: ## Push the images: REGISTRY=HOST[:PORT][/PATH] (TAG= IMAGE= DOCKER=)
 	@scripts/push_images.sh
+
+secrets: setup ## Store what secrets.env holds as OSMO credentials (DRY_RUN=1)
+	@scripts/secrets.sh
+
+submit-train submit-ddp submit-train-eval: submit-%: setup
+	@WORKFLOW=$* scripts/submit.sh
+
+submit-train: ## Train on OSMO, on one GPU (DATA= OUTPUT= STEPS= WATCH=1 DRY_RUN=1; all: scripts/submit.sh --help)
+submit-ddp: ## Train on OSMO, on several GPUs (GPUS=4 GPUS_PER_NODE=1 RESUME=URL)
+submit-train-eval: ## Train on OSMO, then evaluate (GPUS=1)
+
+status: ## Show a workflow's state (ID=)
+	@scripts/workflow.sh status
+
+logs: ## Follow a workflow's logs to its end (ID=)
+	@scripts/workflow.sh logs
+
+cancel: ## End a workflow (ID=)
+	@scripts/workflow.sh cancel
+
+run-local: setup ## Rehearse a workflow on this machine (WORKFLOW=ddp GPUS=2 LOCALPATH=outputs/demo DRY_RUN=1)
+	@scripts/run_local.sh
 
 test: ## Run all checks and tests (FAST=1 leaves the slow ones out)
 	@scripts/test.sh

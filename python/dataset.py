@@ -7,6 +7,7 @@ LeRobotDataset of lerobot 0.4 and 0.6 with ``delta_timestamps`` for a chunk of a
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 
 from dataset_folder import ACTION, STATE, DatasetFolder, Feature
+from errors import run_cli
 from frames import DatasetError, DatasetFrames, FrameReader
 
 __all__ = [
@@ -280,3 +282,17 @@ def split_episodes(
     if not train:
         raise DatasetError(f"{source} leaves no episode for training; hold out fewer")
     return train, tuple(sorted(held_out))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Check LeRobot v3.0 datasets, and print what they hold.")
+    parser.add_argument("roots", nargs="+", metavar="DIR")
+    dataset = open_dataset(parser.parse_args().roots)
+    print(
+        f"{len(dataset.episodes)} episodes, {dataset.num_frames} frames at {dataset.fps} Hz, "
+        f"{', '.join(dataset.cameras)}"
+    )
+
+
+if __name__ == "__main__":
+    run_cli(main)
