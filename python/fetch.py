@@ -384,7 +384,7 @@ def main() -> None:
             except NothingThere as nothing:
                 if not args.if_any:
                     raise
-                say(str(nothing))
+                say(f"nothing to bring yet: {nothing}")
                 return
         else:
             source = LocalSource(root)

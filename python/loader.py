@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
+
+from errors import TryAgain, UserError
 
 SHARED_MEMORY = "/dev/shm"
 PREFETCH = 2  # batches a worker has ready, torch's own default
@@ -54,3 +58,16 @@ def fits_shared_memory(samples: Any, batch_size: int, num_workers: int) -> bool:
 def as_arrays(samples: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, np.ndarray]:
     """One batch as arrays, which are pickled into a pipe, where tensors would go through shared memory."""
     return {key: np.stack([sample[key].numpy() for sample in samples]) for key in samples[0]}
+
+
+@contextlib.contextmanager
+def worker_errors() -> Iterator[None]:
+    """Say in one line what torch wraps in a worker's traceback; TryAgain for a worker that was killed."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(re.sub(r"(?s)^Caught .*\n\w+: ", "", str(error).strip())) from error
+    except RuntimeError as error:
+        if not re.match(r"DataLoader worker .*(killed by signal|exited unexpectedly)", str(error)):
+            raise
+        raise TryAgain(f"{str(error).splitlines()[0]} Out of memory? Lower data.num_workers") from error

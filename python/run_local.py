@@ -45,7 +45,7 @@ INHERITED = (
     "OMP_NUM_THREADS",
     "TORCH_HOME",
 )
-MASK = "****"
+MASK = "[MASKED]"
 
 
 class TaskFailed(Exception):

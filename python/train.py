@@ -33,7 +33,7 @@ from checkpoint import (
 from config import Config, add_arguments, load_config, to_dict
 from dataset import ChunkDataset, LeRobotV3Dataset, open_dataset, split_episodes
 from errors import UserError, run_cli
-from loader import make_loader
+from loader import make_loader, worker_errors
 from metrics import MetricsLogger, check_logging
 from policy import ACTLoss, ACTPolicy, build_policy, chunk_errors, load_weights, optimizer_groups, to_device
 from sampler import ResumableSampler
@@ -174,7 +174,7 @@ def validate(
 def main() -> None:
     arguments = parse_arguments()
     config = load_config(arguments.config, arguments.override)
-    with distributed.join(config.training.device) as world:
+    with worker_errors(), distributed.join(config.training.device) as world:
         # As LeRobot does: TF32 where float32 is asked for, and convolution kernels chosen by trial.
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.benchmark = True

@@ -17,10 +17,11 @@ json() {
   "$(project_python)" -c 'import json, sys; d = json.load(sys.stdin); print(eval(sys.argv[1]))' "$1" 2>/dev/null
 }
 
-# osmo_says TEXT: what the CLI has answered, in one line, without its headings.
+# osmo_says TEXT: what the CLI has answered, as text or as JSON, in one line without its headings.
 osmo_says() {
   local text
-  text=$(tr -s '\n\t ' ' ' <<<"$1")
+  text=$(json 'd["message"]' <<<"$1") || text=$1
+  text=$(tr -s '\n\t ' ' ' <<<"$text")
   text=${text#Error message: }
   printf '%s\n' "${text% }"
 }

@@ -89,7 +89,7 @@ check_credentials() {
   if [[ -n $azure ]]; then
     has_credential azure-storage GENERIC || die "OSMO has no credential azure-storage: $hint"
   fi
-  if [[ ${WANDB:-0} == 1 ]]; then
+  if [[ -n ${WANDB:-} ]]; then
     has_credential wandb GENERIC || die "OSMO has no credential wandb: set WANDB_API_KEY and $hint"
   fi
   for url in "$OUTPUT" "$data_url"; do
@@ -133,7 +133,7 @@ for attempt in 1 2 3; do
   [[ $answer == *"connection pool is closed"* && $attempt -lt 3 ]] || break
 done
 id=$(json 'd["name"]' <<<"$answer") ||
-  die "OSMO refuses the workflow (status $status): $(osmo_says "$(json 'd["message"]' <<<"$answer" || printf '%s' "$answer")")"
+  die "OSMO refuses the workflow (status $status): $(osmo_says "$answer")"
 overview=$(json 'd.get("overview") or ""' <<<"$answer")
 
 say "submitted $id${overview:+: $overview}"

@@ -27,26 +27,56 @@ read_status() {
     ((status == 10 || status == 75)) || break
     sleep $((attempt * 2))
   done
-  die "$ID cannot be asked for: $(osmo_says "$(json 'd["message"]' <<<"$answer" || printf '%s' "$answer")")"
+  die "$ID cannot be asked for: $(osmo_says "$answer")"
 }
 
 alive() {
   [[ $state == PENDING || $state == RUNNING || $state == WAITING ]]
 }
 
-# follow: the logs until the workflow ends. `osmo workflow logs` may end before that; lines seen already are left out.
+# print_new FILE: its complete lines behind the first $seen.
+print_new() {
+  local count
+  count=$(wc -l <"$1")
+  if ((count > seen)); then
+    sed -n "$((seen + 1)),${count}p" "$1"
+    seen=$count
+  fi
+}
+
+# stream FILE: prints log lines as they come, until the CLI ends; and where the workflow has ended, soon after that,
+# since the CLI may go on to wait.
+stream() {
+  local file=$1 turn=0 left=10
+  osmo workflow logs "$ID" >"$file" 2>/dev/null &
+  reader=$!
+  while kill -0 "$reader" 2>/dev/null; do
+    print_new "$file"
+    sleep 1
+    if alive; then
+      turn=$((turn + 1))
+      ((turn % 5 > 0)) || read_status
+    elif ((left-- == 0)); then
+      kill "$reader" 2>/dev/null || true
+    fi
+  done
+  wait "$reader" || true
+  reader=
+  print_new "$file"
+}
+
+# follow: the logs until the workflow ends. Streams end early and start from the first line again; a last one, begun
+# after the workflow's end, has everything.
 follow() {
-  local seen=0 count line
-  while true; do
+  local last=
+  seen=0 reader=
+  folder=$(mktemp -d)
+  # A program in the background does not see Ctrl-C.
+  trap 'kill $reader 2>/dev/null; rm -rf -- "$folder"' EXIT
+  while [[ -z $last ]]; do
     read_status
-    count=0
-    while IFS= read -r line; do
-      count=$((count + 1))
-      ((count <= seen)) || printf '%s\n' "$line"
-    done < <(osmo workflow logs "$ID" 2>/dev/null)
-    ((count <= seen)) || seen=$count
-    alive || break
-    sleep 2
+    alive || last=1
+    stream "$folder/logs"
   done
 }
 

@@ -26,7 +26,7 @@ workflow_usage() {
   CPUS MEMORY STORAGE  of each node (8, 64Gi, 200Gi)
   EXEC_TIMEOUT   like 24h
   EVAL_GPUS EPISODES  of the evaluation: 1 or 0 GPUs (1), and episode numbers (the held-out ones)
-  WANDB          1 = log to Weights & Biases, with the credential wandb
+  WANDB          project at Weights & Biases to log to, with the credential wandb
 USAGE
 }
 
@@ -129,8 +129,9 @@ check_configuration() {
     need_count STEPS
     OVERRIDES="training.steps=$STEPS $OVERRIDES"
   fi
-  if [[ ${WANDB:-0} == 1 ]]; then
-    OVERRIDES="logging.wandb=true $OVERRIDES"
+  if [[ -n ${WANDB:-} ]]; then
+    [[ $WANDB =~ ^[A-Za-z0-9_.-]+$ ]] || die "WANDB=$WANDB is no name of a project"
+    OVERRIDES="logging.wandb=true logging.wandb_project=$WANDB $OVERRIDES"
   fi
   OVERRIDES=${OVERRIDES//$'\n'/ } OVERRIDES=${OVERRIDES% }
   read -r -a overrides <<<"$OVERRIDES"
@@ -158,6 +159,6 @@ fill_set_arguments() {
   else
     text+=("data_url=$data_url" "azure_credential=")
   fi
-  [[ ${WANDB:-0} != 1 ]] || text+=("wandb_credential=wandb")
+  [[ -z ${WANDB:-} ]] || text+=("wandb_credential=wandb")
   set_arguments+=(--set-string "${text[@]}")
 }
