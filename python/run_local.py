@@ -95,6 +95,9 @@ class Rehearsal:
         finally:
             for run in self.running:
                 run.kill()
+            for run in self.running:
+                if run.process is not None:
+                    run.process.wait()
 
     def _run_group(self, group: Group) -> None:
         attempt = 0
@@ -276,7 +279,9 @@ def start(run: Run, ended: queue.Queue[Run]) -> None:
         for line in run.process.stdout:
             for value in run.secrets.values():
                 line = line.replace(value, MASK) if len(value) >= 8 else line
-            print(f"[{run.task.name}] {line.rstrip()}", flush=True)
+            # One write, so that the lines of several tasks do not mix.
+            sys.stdout.write(f"[{run.task.name}] {line.rstrip()}\n")
+            sys.stdout.flush()
 
     def wait() -> None:
         run.process.wait()
