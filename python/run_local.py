@@ -124,8 +124,8 @@ class Rehearsal:
         self.running = []
         for task in group.tasks:
             folder = self.work / task.name / str(attempt)
-            environment, secrets = task_environment(task, group, self.workflow_id, folder, port)
-            wanted = int(self.workflow.resources[task.resource].get("gpu", 0))
+            wanted = gpu_count(task, self.workflow)
+            environment, secrets = task_environment(task, group, self.workflow_id, folder, port, wanted)
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(
                 gpu for _, gpu in zip(range(wanted), gpus, strict=False)
             )
@@ -161,8 +161,12 @@ class Rehearsal:
         raise AssertionError("the lead task has ended, whatever its status")
 
 
+def gpu_count(task: Task, workflow: Workflow) -> int:
+    return int(workflow.resources[task.resource].get("gpu", 0))
+
+
 def task_environment(
-    task: Task, group: Group, workflow_id: str, folder: Path, port: str
+    task: Task, group: Group, workflow_id: str, folder: Path, port: str, gpus: int
 ) -> tuple[dict[str, str], dict[str, str]]:
     """The variables of a task, its tokens replaced; and those of its credentials, from our environment."""
     tokens = {"workflow_id": workflow_id, "output": str(folder / "output")}
@@ -179,6 +183,8 @@ def task_environment(
         environment["SCRATCH"] = str(folder / "scratch")
     if "MASTER_PORT" in environment:
         environment["MASTER_PORT"] = port
+    if not gpus:
+        environment["NVIDIA_VISIBLE_DEVICES"] = ""
     secrets = {}
     for name, keys in task.credentials.items():
         if isinstance(keys, str):
@@ -310,19 +316,23 @@ def visible_gpus() -> list[str]:
 
 def plan(workflow: Workflow, workflow_id: str, work: Path) -> list[dict[str, Any]]:
     """What would run, to compare with what OSMO makes of the same file; without values of secrets."""
-    return [
-        {
-            "group": group.name,
-            "task": task.name,
-            "command": [*task.command, *task.args],
-            "environment": task_environment(task, group, workflow_id, work / task.name / "0", "29500")[0],
-            "credentials": {name: dict(keys) for name, keys in task.credentials.items()},
-            "inputs": [source for _, source in task.inputs],
-            "outputs": [url.replace("{{workflow_id}}", workflow_id) for url in task.outputs],
-        }
-        for group in workflow.groups
-        for task in group.tasks
-    ]
+    tasks = []
+    for group in workflow.groups:
+        for task in group.tasks:
+            folder, gpus = work / task.name / "0", gpu_count(task, workflow)
+            environment, _ = task_environment(task, group, workflow_id, folder, "29500", gpus)
+            tasks.append(
+                {
+                    "group": group.name,
+                    "task": task.name,
+                    "command": [*task.command, *task.args],
+                    "environment": environment,
+                    "credentials": {name: dict(keys) for name, keys in task.credentials.items()},
+                    "inputs": [source for _, source in task.inputs],
+                    "outputs": [url.replace("{{workflow_id}}", workflow_id) for url in task.outputs],
+                }
+            )
+    return tasks
 
 
 def say(text: str) -> None:
