@@ -66,7 +66,7 @@ def worker_errors() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise type(error)(re.sub(r"(?s)^Caught .*\n\w+: ", "", str(error).strip())) from error
+        raise type(error)(re.sub(r"(?s)^Caught .*\n[\w.]+: ", "", str(error).strip())) from error
     except RuntimeError as error:
         if not re.match(r"DataLoader worker .*(killed by signal|exited unexpectedly)", str(error)):
             raise

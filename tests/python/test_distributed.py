@@ -118,6 +118,23 @@ def test_a_killed_rank_counts_as_in_a_shell(tmp_path: Path) -> None:
     assert done.returncode == 137
 
 
+def test_who_loses_another_rank_may_try_again(tmp_path: Path) -> None:
+    done = launch(
+        tmp_path,
+        """
+        def main():
+            with distributed.join("cpu") as world:
+                distributed.gather(world, 1)
+                if world.rank == 1:
+                    os._exit(0)
+                distributed.gather(world, 2)
+        """,
+    )
+    assert done.returncode == 75
+    assert "error: rank 0 has lost another rank" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_local_rank_0_goes_first(tmp_path: Path) -> None:
     done = launch(
         tmp_path,

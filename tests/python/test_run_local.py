@@ -160,10 +160,14 @@ def test_ctrl_c_ends_all_processes(tmp_path: Path) -> None:
     script = "echo pid $$; trap '' TERM INT; sleep 600"
     file.write_text("workflow:\n  name: w\n  groups:\n" + group("g", task("t", script)))
     process = subprocess.Popen(
-        [sys.executable, RUN_LOCAL, file, "--work", tmp_path / "work"], stdout=subprocess.PIPE, text=True
+        [sys.executable, RUN_LOCAL, file, "--work", tmp_path / "work"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     pid = int(process.stdout.readline().split()[-1])
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 130
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

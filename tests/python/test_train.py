@@ -302,6 +302,28 @@ def test_a_run_is_neither_overwritten_nor_resumed_as_another(tiny: Path, tmp_pat
     assert [record["step"] for record in run_here(longer, resume=True)] == [0, 2, 2, 4, 4]
 
 
+def test_checkpoints_on_a_time_interval(tiny: Path, tmp_path: Path) -> None:
+    config = tiny_config(tiny, tmp_path / "run", "training.save_minutes=0.00001", "logging.log_every=2")
+    run_here(config)
+    names = {folder.name for folder in (tmp_path / "run" / "checkpoints").iterdir() if folder.name.isdigit()}
+    assert names == {"000002", "000004", "000006"}
+    config = tiny_config(tiny, tmp_path / "later", "training.save_minutes=10", "logging.log_every=2")
+    run_here(config)
+    names = {
+        folder.name for folder in (tmp_path / "later" / "checkpoints").iterdir() if folder.name.isdigit()
+    }
+    assert names == {"000006"}
+
+
+def test_a_checkpoint_alone_has_the_metrics_up_to_it(tiny: Path, tmp_path: Path) -> None:
+    first = run_here(tiny_config(tiny, tmp_path / "run", "training.save_every=4", "training.steps=4"))
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copytree(tmp_path / "run" / "checkpoints", tmp_path / "elsewhere" / "checkpoints", symlinks=True)
+    resumed = run_here(tiny_config(tiny, tmp_path / "elsewhere"), resume=True)
+    assert resumed[: len(first)] == first
+    assert resumed[-1]["step"] == 6
+
+
 def test_diverged_training_stops_and_says_so(tiny: Path, tmp_path: Path) -> None:
     config = tiny_config(
         tiny, tmp_path / "run", "training.lr=1e30", "training.warmup_steps=0", "logging.log_every=1"
