@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 import loader
 from conftest import ROOT
-from errors import TryAgain, UserError
+from errors import UserError
 from loader import fits_shared_memory, make_loader, worker_errors
 from policy import to_device
 
@@ -26,8 +26,6 @@ class Samples(Dataset):
         return 6
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        if index == 5 and os.environ.get("KILL_WORKER"):
-            os.kill(os.getpid(), 9)
         if index == 5 and os.environ.get("BROKEN_DATA"):
             raise UserError("video.mp4: frame 7 is broken; copy the file again")
         return {"image": torch.full((3, 32, 32), index, dtype=torch.uint8), "index": torch.tensor(index)}
@@ -64,13 +62,47 @@ def test_what_fits_counts_workers_and_ranks(monkeypatch: pytest.MonkeyPatch) -> 
     assert not fits_shared_memory(Samples(), 4, 2)
 
 
-def test_a_killed_worker_may_go_well_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KILL_WORKER", "1")
-    with (
-        pytest.raises(TryAgain, match="killed by signal: Killed.*lower data.num_workers|Lower"),
-        worker_errors(),
-    ):
-        batches(1)
+def run_script(tmp_path: Path, body: str, *prefix: str) -> subprocess.CompletedProcess[str]:
+    """Run ``body`` with python/ to import from, in a process of its own."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os\nimport torch\nfrom loader import make_loader, worker_errors\n" + textwrap.dedent(body)
+    )
+    return subprocess.run(
+        [*prefix, sys.executable, script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "python")},
+    )
+
+
+def test_a_killed_worker_may_go_well_again(tmp_path: Path) -> None:
+    # torch tells it by SIGCHLD, at whatever the main process is doing.
+    done = run_script(
+        tmp_path,
+        """
+        from errors import run_cli
+
+        class Killed(torch.utils.data.Dataset):
+            def __len__(self):
+                return 4
+            def __getitem__(self, index):
+                if index == 3:
+                    os.kill(os.getpid(), 9)
+                return {"index": torch.tensor(index)}
+
+        def main():
+            with worker_errors():
+                for batch in make_loader(Killed(), 1, 1, pin_memory=False):
+                    pass
+
+        run_cli(main)
+        """,
+    )
+    assert done.returncode == 75, done.stderr
+    assert "killed by signal: Killed. Out of memory? Lower data.num_workers" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_an_error_of_a_worker_is_its_own_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,33 +116,22 @@ def test_an_error_of_a_worker_is_its_own_line(monkeypatch: pytest.MonkeyPatch) -
     os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root for a small /dev/shm of its own"
 )
 def test_workers_live_with_the_shared_memory_of_a_pod(tmp_path: Path) -> None:
-    script = tmp_path / "load.py"
-    script.write_text(
-        textwrap.dedent(
-            """
-            import sys
-            import torch
-            from loader import make_loader
-            from policy import to_device
-
-            class Large(torch.utils.data.Dataset):
-                def __len__(self):
-                    return 24
-                def __getitem__(self, index):
-                    return {"image": torch.full((3, 480, 640), index, dtype=torch.uint8)}
-
-            loader = make_loader(Large(), 8, 2, pin_memory=False)
-            print(sum(int(to_device(batch, "cpu")["image"].sum()) for batch in loader))
-            """
-        )
-    )
     mount = 'mount -t tmpfs -o size=2m tmpfs /dev/shm && exec "$0" "$1"'
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", mount, sys.executable, script],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"PYTHONPATH": str(ROOT / "python")},
+    done = run_script(
+        tmp_path,
+        """
+        from policy import to_device
+
+        class Large(torch.utils.data.Dataset):
+            def __len__(self):
+                return 24
+            def __getitem__(self, index):
+                return {"image": torch.full((3, 480, 640), index, dtype=torch.uint8)}
+
+        loader = make_loader(Large(), 8, 2, pin_memory=False)
+        print(sum(int(to_device(batch, "cpu")["image"].sum()) for batch in loader))
+        """,
+        *("unshare", "--mount", "sh", "-c", mount),
     )
     if "unshare failed" in done.stderr or "mount:" in done.stderr:
         pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
