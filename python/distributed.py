@@ -102,8 +102,8 @@ def join(device_choice: str) -> Iterator[World]:
         reason = str(error).splitlines()[0]
         raise TryAgain(f"rank {rank} has lost another rank, whose own log says why ({reason})") from error
     finally:
-        # Of a group that has lost a rank, NCCL would wait for it.
-        if dist.is_initialized() and not lost:
+        # NCCL would wait for a lost rank; gloo, left alone, may abort the interpreter's own end.
+        if dist.is_initialized() and not (lost and device.type == "cuda"):
             dist.destroy_process_group()
 
 
