@@ -14,12 +14,13 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 
 from errors import UserError, run_cli
 
+T = TypeVar("T")
 Normalization = Literal["MEAN_STD", "MIN_MAX", "IDENTITY"]
 
 
@@ -234,6 +235,14 @@ def _check_bounds(key: str, value: Any, bounds: Mapping[str, float]) -> None:
             raise ValueError(f"{key}: {value} must be {words} {bounds[name]}")
 
 
+def _nested(hint: Any) -> tuple[type | None, bool]:
+    """The dataclass that a section has, if any, and whether it is a table of them by name."""
+    args = typing.get_args(hint)
+    if typing.get_origin(hint) is dict and dataclasses.is_dataclass(args[1]):
+        return args[1], True
+    return next((kind for kind in (hint, *args) if dataclasses.is_dataclass(kind)), None), False
+
+
 def _build(cls: type, raw: Any, prefix: str) -> Any:
     if raw is None:
         raw = {}
@@ -248,8 +257,17 @@ def _build(cls: type, raw: Any, prefix: str) -> Any:
             close = difflib.get_close_matches(str(name), fields, n=1)
             advice = f"did you mean {close[0]}?" if close else f"known are {', '.join(fields)}"
             raise ValueError(f"{key}: unknown key; {advice}")
-        if dataclasses.is_dataclass(hints[name]):
-            arguments[name] = _build(hints[name], value, key)
+        nested, many = _nested(hints[name])
+        if nested is not None and many:
+            if not isinstance(value, Mapping):
+                raise ValueError(f"{key}: expected names with keys and values below, got {value!r}")
+            arguments[name] = {
+                str(label): _build(nested, entry, f"{key}.{label}") for label, entry in value.items()
+            }
+            continue
+        if nested is not None:
+            optional = type(None) in typing.get_args(hints[name])
+            arguments[name] = None if optional and value is None else _build(nested, value, key)
             continue
         try:
             arguments[name] = _convert(value, hints[name])
@@ -259,11 +277,11 @@ def _build(cls: type, raw: Any, prefix: str) -> Any:
     return cls(**arguments)
 
 
-def _apply_override(raw: dict[str, Any], override: str) -> None:
+def _apply_override(raw: dict[str, Any], override: str, example: str) -> None:
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
-    if not equals or len(keys) < 2 or not all(keys):
-        raise ValueError(f"--override {override!r}: write it as section.key=value, e.g. training.lr=5e-5")
+    if not equals or not all(keys):
+        raise ValueError(f"--override {override!r}: write it as section.key=value, e.g. {example}")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -284,6 +302,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     Keys that the file leaves out have the defaults above. Raises ConfigError, naming file and key, for a file
     that cannot be read, unknown keys, wrong types and impossible values.
     """
+    return load_as(Config, path, overrides, "training.lr=5e-5")
+
+
+def load_as(cls: type[T], path: str | Path, overrides: Sequence[str] = (), example: str = "key=value") -> T:
+    """``load_config`` for any dataclass whose fields are values, dataclasses or tables of dataclasses."""
     try:
         raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -297,13 +320,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     try:
         if isinstance(raw, dict):
             for override in overrides:
-                _apply_override(raw, override)
-        return _build(Config, raw, "")
+                _apply_override(raw, override, example)
+        return _build(cls, raw, "")
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def to_dict(config: Config) -> dict[str, Any]:
+def to_dict(config: Any) -> dict[str, Any]:
     """The configuration as plain dicts and lists."""
 
     def plain(value: Any) -> Any:
@@ -319,7 +342,7 @@ def save_config(config: Config, path: str | Path) -> None:
     Path(path).write_text(dump_config(config), encoding="utf-8")
 
 
-def dump_config(config: Config) -> str:
+def dump_config(config: Any) -> str:
     return yaml.safe_dump(to_dict(config), sort_keys=False)
 
 

@@ -25,9 +25,9 @@ import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from av.video.reformatter import VideoReformatter
 
-from durable import sync, sync_tree
+from durable import exchange, sync, sync_tree
+from episode_encoder import ENCODERS, EpisodeEncoder
 from errors import UserError
 
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -46,15 +46,6 @@ BOOKKEEPING = {
     "episode_index": {"dtype": "int64", "shape": [1], "names": None},
     "index": {"dtype": "int64", "shape": [1], "names": None},
     "task_index": {"dtype": "int64", "shape": [1], "names": None},
-}
-
-# Every second frame is a key frame, as in lerobot's own files, and none refers to a later one: a random frame
-# costs two decodes at most. One thread, so that results do not depend on the number of cores. H.264 is the
-# default because a core decodes 980-1,360 random frames/s of 256 px, of AV1 710-770, and encodes five times
-# as fast; AV1 is a quarter to a third smaller. The low crf keeps the detail of small pictures.
-ENCODERS = {
-    "h264": ("libx264", {"g": "2", "bf": "0", "crf": "18", "preset": "medium"}),
-    "av1": ("libsvtav1", {"g": "2", "crf": "20", "preset": "8", "svtav1-params": "lp=1"}),
 }
 
 
@@ -80,6 +71,14 @@ class _OpenFile:
             self.writer = None
 
 
+@dataclass(frozen=True)
+class EncodedVideo:
+    """One camera's frames of an episode: an mp4 of EpisodeEncoder, and its ``counts``, int64 (3, 256)."""
+
+    path: Path
+    counts: np.ndarray
+
+
 class DatasetWriter:
     """Writes one LeRobot v3.0 dataset; in a `with` block it is closed, or after an error discarded.
 
@@ -90,6 +89,8 @@ class DatasetWriter:
         for cameras, else a numpy dtype with shape (D,). LeRobot's bookkeeping columns are added.
     data_file_size_bytes (columns, uncompressed), video_file_size_bytes: what a file does not grow beyond,
         unless one episode alone does.
+
+    image_counts: for each camera how often each level occurred in R, G and B so far, int64 (3, 256).
     """
 
     def __init__(
@@ -117,10 +118,11 @@ class DatasetWriter:
         self.video_codec = video_codec
         self.data_limit, self.video_limit = data_file_size_bytes, video_file_size_bytes
         self.overwrite = overwrite
+        self.extra_files: dict[str, bytes] = {}  # path in the dataset -> content, written by close()
         self.num_episodes = self.num_frames = 0
 
         self._tasks: dict[str, int] = {}
-        self._image_counts: dict[str, np.ndarray] = {}
+        self.image_counts: dict[str, np.ndarray] = {}
         self._data = _OpenFile()
         self._videos = {camera: _OpenFile() for camera in self.cameras}
         self._episodes: pq.ParquetWriter | None = None
@@ -152,7 +154,28 @@ class DatasetWriter:
         if self._lock is None:
             raise DatasetWriteError(f"{self.root}: this writer is closed")
         try:
-            return self._add_episode(columns, images, task)
+            length = self._common_length(columns)
+            self._check_names("images", images, self.cameras)
+            videos = {camera: self._encode(camera, images[camera], length) for camera in self.cameras}
+            number = self._add_episode(columns, videos, task)
+            for video in videos.values():
+                video.path.unlink()
+            return number
+        except BaseException:
+            self.discard()
+            raise
+
+    def add_encoded_episode(
+        self, columns: Mapping[str, np.ndarray], videos: Mapping[str, EncodedVideo], task: str
+    ) -> int:
+        """``add_episode`` for frames that EpisodeEncoder has encoded, with this writer's codec and fps.
+
+        The files are read, not taken. Raises as ``add_episode`` does.
+        """
+        if self._lock is None:
+            raise DatasetWriteError(f"{self.root}: this writer is closed")
+        try:
+            return self._add_episode(columns, videos, task)
         except BaseException:
             self.discard()
             raise
@@ -220,8 +243,9 @@ class DatasetWriter:
         width = feature["shape"][0]
         return pa.field(name, dtype if width == 1 else pa.list_(dtype, width))
 
-    def _add_episode(self, columns, images, task) -> int:
-        values = self._checked_columns(columns, images, task)
+    def _add_episode(self, columns, videos, task) -> int:
+        self._check_names("images", videos, self.cameras)
+        values = self._checked_columns(columns, task)
         length = len(values["index"])
         row: dict[str, Any] = {"episode_index": self.num_episodes, "tasks": [task], "length": length}
         stats = {name: _vector_stats(array) for name, array in values.items()}
@@ -229,10 +253,11 @@ class DatasetWriter:
         row |= {f"data/{key}": number for key, number in self._write_data(values).items()}
         row |= {"dataset_from_index": self.num_frames, "dataset_to_index": self.num_frames + length}
         for camera in self.cameras:
-            place, counts = self._write_video(camera, images[camera], length)
+            video = videos[camera]
+            place = self._append_video(camera, video.path, length)
             row |= {f"videos/{camera}/{key}": value for key, value in place.items()}
-            stats[camera] = _image_stats(counts, length)
-            self._image_counts[camera] = self._image_counts.get(camera, 0) + counts
+            stats[camera] = _image_stats(video.counts, length)
+            self.image_counts[camera] = self.image_counts.get(camera, 0) + video.counts
         for name in (*self.features, *BOOKKEEPING):
             row |= {f"stats/{name}/{key}": value for key, value in stats[name].items()}
         row |= {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
@@ -245,22 +270,29 @@ class DatasetWriter:
         self.num_frames += length
         return self.num_episodes - 1
 
-    def _checked_columns(self, columns, images, task) -> dict[str, np.ndarray]:
-        where = f"{self.root.name}, episode {self.num_episodes}"
-        if not task.strip():
-            raise DatasetWriteError(f"{where}: the task's text is empty")
-        for kind, given, wanted in (("columns", columns, self.columns), ("images", images, self.cameras)):
-            if set(given) != set(wanted):
-                raise DatasetWriteError(
-                    f"{where}: {kind} are {sorted(given)}, the features want {sorted(wanted)}"
-                )
+    @property
+    def _where(self) -> str:
+        return f"{self.root.name}, episode {self.num_episodes}"
+
+    def _check_names(self, kind: str, given: Iterable[str], wanted: Iterable[str]) -> None:
+        if set(given) != set(wanted):
+            raise DatasetWriteError(
+                f"{self._where}: {kind} are {sorted(given)}, the features want {sorted(wanted)}"
+            )
+
+    def _common_length(self, columns: Mapping[str, np.ndarray]) -> int:
+        self._check_names("columns", columns, self.columns)
         lengths = {name: len(array) for name, array in columns.items()}
         if len(set(lengths.values())) != 1 or min(lengths.values()) < 1:
             raise DatasetWriteError(
-                f"{where}: columns must have one and the same number of frames, not {lengths}"
+                f"{self._where}: columns must have one and the same number of frames, not {lengths}"
             )
+        return next(iter(lengths.values()))
 
-        length = next(iter(lengths.values()))
+    def _checked_columns(self, columns, task) -> dict[str, np.ndarray]:
+        where, length = self._where, self._common_length(columns)
+        if not task.strip():
+            raise DatasetWriteError(f"{where}: the task's text is empty")
         values = {}
         for name in self.columns:
             feature = self.features[name]
@@ -299,12 +331,13 @@ class DatasetWriter:
         table = pa.Table.from_arrays(arrays, schema=pa.schema(self._table_fields.values()))
 
         file = self._data
-        if file.writer is None or file.size + table.nbytes > self.data_limit:
+        size = sum(array.nbytes for array in values.values())
+        if file.writer is None or file.size + size > self.data_limit:
             file.close()
             file.number, file.size = file.number + 1, 0
             file.writer = self._parquet_writer(DATA_PATH.format(**file.indices()), table.schema)
         file.writer.write_table(table, row_group_size=len(table))
-        file.size += table.nbytes
+        file.size += size
         return file.indices()
 
     def _flush_rows(self) -> None:
@@ -317,15 +350,42 @@ class DatasetWriter:
         self._episodes.write_table(table)
         self._rows.clear()
 
-    def _write_video(self, camera: str, frames: Iterable[np.ndarray], length: int) -> tuple[dict, np.ndarray]:
-        """Appends the episode to the camera's video; returns its place and its pixels' histogram (3, 256)."""
-        episode = self._staging / "episode.mp4"
-        counts = self._encode(episode, camera, frames, length)
+    def _encode(self, camera: str, frames: Iterable[np.ndarray], length: int) -> EncodedVideo:
+        where = f"{self.root.name}, episode {self.num_episodes}, {camera}"
+        path = self._staging / f"{camera}.mp4"
+        encoder = EpisodeEncoder(path, self.fps, self.features[camera]["shape"], self.video_codec)
+        try:
+            for frame in frames:
+                encoder.add(frame)
+        except ValueError as error:
+            raise DatasetWriteError(f"{where}: {error}") from None
+        finally:
+            encoder.close()
+        if encoder.frames != length:
+            raise DatasetWriteError(f"{where}: {encoder.frames} images for {length} frames")
+        return EncodedVideo(path, encoder.counts)
 
-        file, size = self._videos[camera], episode.stat().st_size
+    def _append_video(self, camera: str, episode: Path, length: int) -> dict:
+        """Appends the episode's mp4 to the camera's video, packet by packet; returns its place."""
+        file = self._videos[camera]
+        with av.open(str(episode)) as source:
+            # The limit counts pictures alone, so that a finished file still tells how full it is.
+            size = sum(packet.size for packet in source.demux(video=0) if packet.dts is not None)
         if file.writer is None or file.size + size > self.video_limit:
             file.close()
             file.number, file.size, file.frames = file.number + 1, 0, 0
+        self._append_packets(file, camera, episode)
+        place = {
+            **file.indices(),
+            "from_timestamp": file.frames / self.fps,
+            "to_timestamp": (file.frames + length) / self.fps,
+        }
+        file.size += size
+        file.frames += length
+        return place
+
+    def _append_packets(self, file: _OpenFile, camera: str, episode: Path) -> None:
+        if file.writer is None:
             target = self._staging / VIDEO_PATH.format(video_key=camera, **file.indices())
             target.parent.mkdir(parents=True, exist_ok=True)
             file.writer = av.open(str(target), "w", options={"movflags": "+faststart", "fflags": "+bitexact"})
@@ -341,43 +401,6 @@ class DatasetWriter:
                 packet.pts, packet.dts = packet.pts + offset, packet.dts + offset
                 packet.stream = file.writer.streams.video[0]
                 file.writer.mux(packet)
-        episode.unlink()
-
-        place = {
-            **file.indices(),
-            "from_timestamp": file.frames / self.fps,
-            "to_timestamp": (file.frames + length) / self.fps,
-        }
-        file.size += size
-        file.frames += length
-        return place, counts
-
-    def _encode(self, path: Path, camera: str, frames: Iterable[np.ndarray], length: int) -> np.ndarray:
-        where = f"{self.root.name}, episode {self.num_episodes}, {camera}"
-        shape = tuple(self.features[camera]["shape"])
-        codec, options = ENCODERS[self.video_codec]
-        os.environ.setdefault("SVT_LOG", "1")  # errors only; it greets on stderr otherwise
-        counts, number, colours = np.zeros((3, 256), np.int64), 0, VideoReformatter()
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream(codec, self.fps, options=dict(options))
-            stream.height, stream.width, stream.pix_fmt = shape[0], shape[1], "yuv420p"
-            stream.codec_context.thread_count = 1
-            for frame in frames:
-                if frame.shape != shape or frame.dtype != np.uint8:
-                    raise DatasetWriteError(
-                        f"{where}: frame {number} is {frame.dtype} {frame.shape}, wanted uint8 {shape}"
-                    )
-                for channel in range(3):
-                    counts[channel] += np.bincount(frame[..., channel].ravel(), minlength=256)
-                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-                # Left to the encoder, the conversion would take a thread for each core.
-                container.mux(stream.encode(colours.reformat(picture, format="yuv420p", threads=1)))
-                number += 1
-            if number:
-                container.mux(stream.encode())
-        if number != length:
-            raise DatasetWriteError(f"{where}: {number} images for {length} frames")
-        return counts
 
     def _write_metadata(self) -> None:
         features: dict[str, Any] = {}
@@ -413,6 +436,8 @@ class DatasetWriter:
         meta = self._staging / "meta"
         (meta / "info.json").write_text(json.dumps(info, indent=4) + "\n")
         (meta / "stats.json").write_text(json.dumps(self._pooled_stats(), indent=4) + "\n")
+        for path, content in self.extra_files.items():
+            (self._staging / path).write_bytes(content)
         pq.write_table(_task_table(self._tasks), meta / "tasks.parquet", write_page_checksum=True)
 
     def _pooled_stats(self) -> dict[str, dict[str, list]]:
@@ -424,7 +449,7 @@ class DatasetWriter:
         stats = {}
         for name in (*self.features, *BOOKKEEPING):
             if name in self.cameras:
-                stats[name] = _image_stats(self._image_counts[name], self.num_frames)
+                stats[name] = _image_stats(self.image_counts[name], self.num_frames)
                 continue
             low = high = None
             total = 0.0
@@ -473,9 +498,12 @@ class DatasetWriter:
         older = self.root.parent / f".{self.root.name}.replaced"
         shutil.rmtree(older, ignore_errors=True)
         self._check_target()
-        if self.root.exists():
-            self.root.rename(older)
-        self._staging.rename(self.root)
+        if self.root.exists() and exchange(self._staging, self.root):
+            self._staging.rename(older)
+        else:
+            if self.root.exists():
+                self.root.rename(older)
+            self._staging.rename(self.root)
         sync(self.root.parent)
         shutil.rmtree(older, ignore_errors=True)
 

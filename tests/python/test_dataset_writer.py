@@ -21,7 +21,7 @@ from dataset_writer import QUANTILE_BINS, DatasetWriteError, DatasetWriter
 HEIGHT, WIDTH, FPS = 64, 96, 10
 CAMERAS = ("observation.images.top", "observation.images.wrist_left")
 LENGTHS = (7, 12, 5, 9)  # odd ones too: an episode's first frame must be a key frame whatever lies before it
-ROLLED = {"data_file_size_bytes": 1200, "video_file_size_bytes": 9000}  # two or three episodes each
+ROLLED = {"data_file_size_bytes": 1250, "video_file_size_bytes": 9000}  # two or three episodes each
 TASKS = ("reach", "grasp", "reach", "reach")
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 

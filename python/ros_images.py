@@ -1,0 +1,96 @@
+"""Pictures in ROS 2 messages: sensor_msgs Image and CompressedImage, to RGB.
+
+Depth (16UC1 in mm, 32FC1 in m, REP 118) becomes grey over a fixed range, the same in every picture. Formats
+of compressed pictures are those of image_transport_plugins: "ORIGINAL; jpeg compressed ...", "...; png
+compressed ...", "...; compressedDepth png". The bytes are ordinary JPEG or PNG: "compressed bgr8" there says
+what the sender held before, and swaps nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+COLOURS = {"rgb8": (0, 1, 2), "bgr8": (2, 1, 0), "rgba8": (0, 1, 2), "bgra8": (2, 1, 0), "mono8": (0, 0, 0)}
+CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
+DEPTH_MM, DEPTH_M = "16UC1", "32FC1"
+IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+
+
+class PictureError(Exception):
+    """A picture that cannot be used: ``code`` (bad_picture, unknown_encoding) and a sentence."""
+
+    def __init__(self, code: str, message: str):
+        super().__init__(code, message)
+        self.code, self.message = code, message
+
+
+def decode_image(message: Any, near_m: float, far_m: float) -> np.ndarray:
+    """uint8 (H, W, 3), RGB, of a sensor_msgs/Image; rows may be padded, numbers big-endian.
+
+    near_m, far_m: distances that become 0 and 255 in depth pictures. Raises PictureError.
+    """
+    encoding, height, width = message.encoding, int(message.height), int(message.width)
+    if encoding in CHANNELS:
+        dtype, channels = np.dtype(np.uint8), CHANNELS[encoding]
+    elif encoding in (DEPTH_MM, DEPTH_M):
+        order = ">" if message.is_bigendian else "<"
+        dtype, channels = np.dtype(order + ("u2" if encoding == DEPTH_MM else "f4")), 1
+    else:
+        known = ", ".join([*CHANNELS, DEPTH_MM, DEPTH_M])
+        raise PictureError("unknown_encoding", f"pictures are {encoding!r}; known are {known}")
+    row, step = width * channels * dtype.itemsize, int(message.step)
+    data = np.asarray(message.data)
+    if height < 1 or width < 1 or step < row or data.size < (height - 1) * step + row:
+        raise PictureError(
+            "bad_picture", f"{data.size} bytes of {width}x{height} px {encoding} with rows of {step} bytes"
+        )
+    # The padding of the last row may be missing.
+    rows = np.lib.stride_tricks.as_strided(data, (height, row), (step, 1))
+    pixels = np.ascontiguousarray(rows).view(dtype).reshape(height, width, channels)
+    if encoding in COLOURS:
+        return np.ascontiguousarray(pixels[..., COLOURS[encoding]])
+    return grey(pixels[..., 0] * (0.001 if encoding == DEPTH_MM else 1.0), near_m, far_m)
+
+
+def decode_compressed(message: Any, near_m: float, far_m: float) -> np.ndarray:
+    """uint8 (H, W, 3), RGB, of a sensor_msgs/CompressedImage (JPEG, PNG, compressedDepth png).
+
+    near_m, far_m: distances that become 0 and 255 in depth pictures. Raises PictureError.
+    """
+    kind, data = message.format, np.asarray(message.data).tobytes()
+    original, _, transport = (piece.strip() for piece in kind.partition(";"))
+    quantization = None
+    if "compressedDepth" in transport:
+        if "rvl" in transport.lower() or len(data) <= 12:
+            raise PictureError("unknown_encoding", f"pictures are {kind!r}; known is compressedDepth png")
+        quantization, data = struct.unpack("<ff", data[4:12]), data[12:]
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
+            if picture.mode.startswith("I"):
+                depth = np.asarray(picture).astype(np.float64)
+            elif original in (DEPTH_MM, DEPTH_M):
+                raise PictureError("unknown_encoding", f"pictures are {kind!r}, but hold {picture.mode}")
+            else:
+                return np.asarray(picture.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise PictureError("bad_picture", f"a {kind!r} cannot be decoded ({error})") from error
+    if original == DEPTH_M and quantization:
+        # compressed_depth_image_transport keeps a / depth + b.
+        a, b = quantization
+        with np.errstate(divide="ignore", invalid="ignore"):
+            metres = np.where(depth > 0, a / (depth - b), 0.0)
+        return grey(metres, near_m, far_m)
+    return grey(depth * 0.001, near_m, far_m)
+
+
+def grey(metres: np.ndarray, near_m: float, far_m: float) -> np.ndarray:
+    """Depth (H, W) in m as uint8 (H, W, 3): near 0, far and beyond 255, no depth (0, NaN) 0."""
+    with np.errstate(invalid="ignore"):
+        level = np.clip((metres - near_m) / (far_m - near_m), 0.0, 1.0) * 255
+        level = np.where(metres > 0, level, 0.0)
+    return np.repeat(np.rint(level).astype(np.uint8)[..., None], 3, axis=2)
