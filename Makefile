@@ -1,6 +1,6 @@
 # The front door. Each target calls one script; variables reach it through the environment.
 .DEFAULT_GOAL := help
-.PHONY: help setup smoke demo data train eval report build-images push-images secrets
+.PHONY: help setup smoke demo data inspect convert train eval report build-images push-images secrets
 .PHONY: submit-train submit-ddp submit-train-eval status logs cancel run-local test bench lint clean lock
 
 export DATA CONFIG OVERRIDES OUTPUT RESUME GPUS CHECKPOINT EPISODES TRAIN EVAL FAST PYTHON UPGRADE UV
@@ -9,10 +9,10 @@ export IMAGE REGISTRY TAG DOCKER BASE_IMAGE BUILD_ARGS PUSH_ARGS AZCOPY_URL AZCO
 export BACKBONE_WEIGHTS BACKBONE_URL BACKBONE_SHA256 EXTRA_PACKAGES RUN_AS
 export WORKFLOW GPUS_PER_NODE DATA_TASK STEPS SAVE_MINUTES NAME EVAL_IMAGE POOL PLATFORM DATA_PLATFORM PRIORITY
 export CPUS MEMORY STORAGE EXEC_TIMEOUT EVAL_GPUS WANDB WATCH DRY_RUN RETRIES ID OSMO
+export BAG BAGS CONVERT_CONFIG STRICT RECOVER WORKERS
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s
-", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Create .venv from the lock files (PYTHON=python3.12); does nothing when it is there
 	@scripts/setup.sh
@@ -25,6 +25,12 @@ demo: setup ## Write the demo dataset: a UR10e reaching, LeRobot v3.0 (OUTPUT=ou
 
 data: ## Bring the data from Azure Blob, or from LOCALPATH, to outputs/data (SOURCE=CONTAINER/PREFIX DEST=)
 	@scripts/prepare.sh
+
+inspect: setup ## Show what a ROS 2 recording holds, and propose a configuration for it (BAG=DIR)
+	@scripts/inspect.sh
+
+convert: setup ## Convert ROS 2 recordings to a dataset: BAGS=DIR (OUTPUT= CONVERT_CONFIG= STRICT=1 RECOVER=1 WORKERS=N)
+	@scripts/convert.sh
 
 train: setup ## Train: DATA=DIR[:DIR] (CONFIG= OUTPUT= GPUS=N RESUME=1 OVERRIDES="training.lr=5e-5 ...")
 	@scripts/train.sh
@@ -66,8 +72,9 @@ run-local: setup ## Rehearse a workflow on this machine (WORKFLOW=ddp GPUS=2 LOC
 test: ## Run all checks and tests (FAST=1 leaves the slow ones out)
 	@scripts/test.sh
 
-bench: ## Measure what fetch.sh adds to plain azcopy, and a re-run against a first run (ROUNDS=3)
+bench: ## Measure what fetch.sh adds to plain azcopy, and converting against encoding alone (ROUNDS=3)
 	@scripts/bench.sh
+	@scripts/bench_convert.sh
 
 lint: ## Run the checks alone: ruff, shellcheck, shfmt, hadolint
 	@scripts/lint.sh

@@ -7,6 +7,8 @@ they were recorded, one decoded frame, and the rows' vectors.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import math
 import shutil
@@ -16,13 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 
-from convert_config import CameraConfig, ConvertConfig
+from convert_config import ConvertConfig
 from durable import sync_tree
 from episode_encoder import EpisodeEncoder
 from recordings import Message, Recording, RecordingFault, RecordingReader
-from ros_images import IMAGE_TYPES, PictureError, decode_compressed, decode_image
+from ros_images import IMAGE_TYPES, CompressedDecoder, PictureError, decode_image
+from ros_joints import JointReader
 from synchronize import NS, NumberTrack, PictureTrack, SyncError, Synchronizer, wrapped
 
 JOINT_STATE = "sensor_msgs/msg/JointState"
@@ -36,6 +40,12 @@ NUMBERS = ("std_msgs/msg/Float32", "std_msgs/msg/Float64", *HOLD_NUMBERS)
 STAMPED = (JOINT_STATE, TRAJECTORY, *IMAGE_TYPES)
 MAX_PENDING_S = 2  # How much later than a picture the other topics' messages may be stored.
 FEATURES = ("observation.state", "action")
+
+
+def keep_memory_steady() -> None:
+    """Gives freed blocks of pictures' sizes back to the system; glibc's heap would grow with every hour."""
+    with contextlib.suppress(AttributeError, OSError):  # other C libraries have no mallopt
+        ctypes.CDLL(None).mallopt(-3, 512 * 1024)  # M_MMAP_THRESHOLD, which also stops glibc raising it
 
 
 def camera_feature(name: str) -> str:
@@ -111,7 +121,7 @@ class _Episode:
         self.recorded: dict[str, tuple[int, int]] = {}  # (H, W) px as recorded
         self._waiting: dict[str, Any] | None = None
 
-    def add(self, sample: dict[str, Any], decode: Callable[[str, Any], np.ndarray]) -> None:
+    def add(self, sample: dict[str, Any], decode: Callable[[str, Any], np.ndarray | av.VideoFrame]) -> None:
         """A row. Its pictures are written when the next one proves that its action is known."""
         state = [sample[f"joint {name}"] for name in self.config.joints.names]
         state += [sample["gripper"]] if self.config.gripper else []
@@ -134,22 +144,26 @@ class _Episode:
             found[:joints] = [wrapped(angle) for angle in found[:joints]]
         return found
 
-    def _write(self, sample: dict[str, Any], decode: Callable[[str, Any], np.ndarray]) -> None:
+    def _write(
+        self, sample: dict[str, Any], decode: Callable[[str, Any], np.ndarray | av.VideoFrame]
+    ) -> None:
         for name, camera in self.config.cameras.items():
             frame = decode(name, sample[f"camera {name}"])
-            height, width = self.recorded.setdefault(name, frame.shape[:2])
-            if frame.shape[:2] != (height, width):
+            size = frame.shape[:2] if isinstance(frame, np.ndarray) else (frame.height, frame.width)
+            height, width = self.recorded.setdefault(name, size)
+            if size != (height, width):
                 raise RecordingFault(
                     "size_changes",
-                    f"{camera.topic}: pictures change from {width}x{height} to "
-                    f"{frame.shape[1]}x{frame.shape[0]} px",
+                    f"{camera.topic}: pictures change from {width}x{height} to {size[1]}x{size[0]} px",
                 )
             if camera.resize:
                 from frames import resize_frames  # imports torch, which takes seconds
 
-                frame = resize_frames(frame[None], camera.resize)[0]
+                if not isinstance(frame, np.ndarray):
+                    frame = frame.to_ndarray(format="rgb24")
+                frame, size = resize_frames(frame[None], camera.resize)[0], camera.resize
             if name not in self.encoders:
-                if frame.shape[0] % 2 or frame.shape[1] % 2:
+                if size[0] % 2 or size[1] % 2:
                     raise RecordingFault(
                         "odd_size",
                         f"{camera.topic}: {width}x{height} px; video needs even numbers: "
@@ -157,7 +171,7 @@ class _Episode:
                     )
                 path = self.folder / f"{name}.mp4"
                 self.encoders[name] = EpisodeEncoder(
-                    path, self.config.fps, frame.shape, self.config.video_codec
+                    path, self.config.fps, (*size, 3), self.config.video_codec
                 )
             self.encoders[name].add(frame)
 
@@ -219,6 +233,8 @@ class _Conversion:
         self.folder = folder
         self.reader: RecordingReader | None = None
         self.clocks: dict[str, _Clock] = {}
+        self.decoders: dict[str, CompressedDecoder] = {}
+        self.joint_readers: dict[str, JointReader] = {}
         self.sources = self._sources()
 
     @property
@@ -345,11 +361,12 @@ class _Conversion:
                     "wrong_type", f"{topic} has {kind}, a camera needs {' or '.join(IMAGE_TYPES)}"
                 )
             return [(source.picture, time_ns, message)]
+        if kind == JOINT_STATE and source.joints:
+            named = self._named(topic, *self._joint_reader(topic).read(message), source.joints)
+            return self._finite(topic, time_ns, named)
         content = self.reader.deserialize(message)
         if kind in NUMBERS and source.number:
             named = [(source.number, float(content.data))]
-        elif kind == JOINT_STATE and source.joints:
-            named = self._named(topic, content.name, content.position, source.joints)
         elif kind == TRAJECTORY and source.commands:
             if len(content.points) != 1:
                 raise RecordingFault(
@@ -366,6 +383,16 @@ class _Conversion:
             raise RecordingFault(
                 "wrong_type", f"{topic} has {kind}, which cannot be used for what it is to be"
             )
+        return self._finite(topic, time_ns, named)
+
+    def _joint_reader(self, topic: str) -> JointReader:
+        if topic not in self.joint_readers:
+            self.joint_readers[topic] = JointReader(self.reader.deserialize)
+        return self.joint_readers[topic]
+
+    def _finite(
+        self, topic: str, time_ns: int, named: list[tuple[str, float]]
+    ) -> list[tuple[str, int, float]]:
         for track, value in named:
             if not math.isfinite(value):
                 raise RecordingFault("not_finite", f"{topic}: {track} is {value} at {time_ns / NS:.3f} s")
@@ -380,12 +407,15 @@ class _Conversion:
             (wanted[name], float(value)) for name, value in zip(names, values, strict=True) if name in wanted
         ]
 
-    def _decode(self, name: str, message: Message) -> np.ndarray:
-        camera: CameraConfig = self.config.cameras[name]
+    def _decode(self, name: str, message: Message) -> np.ndarray | av.VideoFrame:
+        camera = self.config.cameras[name]
         content = self.reader.deserialize(message)
-        decode = decode_image if message.type == IMAGE_TYPES[0] else decode_compressed
         try:
-            return decode(content, camera.depth_near_m, camera.depth_far_m)
+            if message.type == IMAGE_TYPES[0]:
+                return decode_image(content, camera.depth_near_m, camera.depth_far_m)
+            if name not in self.decoders:
+                self.decoders[name] = CompressedDecoder(camera.depth_near_m, camera.depth_far_m)
+            return self.decoders[name].decode(content)
         except PictureError as error:
             raise PictureError(error.code, f"{camera.topic}: {error.message}") from error
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from config import to_dict
@@ -13,7 +14,7 @@ from convert_config import UR_JOINTS, CameraConfig, ConvertConfig, GripperConfig
 from convert_recording import JOINT_STATE, NUMBERS
 from errors import UserError
 from recordings import RecordingFault, RecordingReader, find_recordings, survey
-from ros_images import DEPTH_M, DEPTH_MM, IMAGE_TYPES, PictureError, decode_compressed
+from ros_images import DEPTH_M, DEPTH_MM, IMAGE_TYPES, CompressedDecoder, PictureError
 
 SAMPLES = 2000  # messages that are looked at, at most
 GRIPPER = re.compile(r"finger|gripper|knuckle|robotiq", re.I)
@@ -64,7 +65,8 @@ def _look(reader: RecordingReader, message: Any, seen: dict[str, Any]) -> None:
             seen[message.topic] = (int(content.height), int(content.width), content.encoding)
             return
         try:
-            shape = decode_compressed(content, 0.0, 1.0).shape[:2]
+            frame = CompressedDecoder(0.0, 1.0).decode(content)
+            shape = frame.shape[:2] if isinstance(frame, np.ndarray) else (frame.height, frame.width)
         except PictureError:
             shape = (0, 0)
         seen[message.topic] = (*shape, content.format)

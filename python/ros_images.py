@@ -12,12 +12,14 @@ import io
 import struct
 from typing import Any
 
+import av
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 COLOURS = {"rgb8": (0, 1, 2), "bgr8": (2, 1, 0), "rgba8": (0, 1, 2), "bgra8": (2, 1, 0), "mono8": (0, 0, 0)}
 CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
 DEPTH_MM, DEPTH_M = "16UC1", "32FC1"
+JPEG_FORMATS = ("yuvj420p", "yuvj422p", "yuvj444p", "gray")
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 
 
@@ -52,40 +54,70 @@ def decode_image(message: Any, near_m: float, far_m: float) -> np.ndarray:
     # The padding of the last row may be missing.
     rows = np.lib.stride_tricks.as_strided(data, (height, row), (step, 1))
     pixels = np.ascontiguousarray(rows).view(dtype).reshape(height, width, channels)
+    if encoding == "rgb8":
+        return pixels
     if encoding in COLOURS:
         return np.ascontiguousarray(pixels[..., COLOURS[encoding]])
     return grey(pixels[..., 0] * (0.001 if encoding == DEPTH_MM else 1.0), near_m, far_m)
 
 
-def decode_compressed(message: Any, near_m: float, far_m: float) -> np.ndarray:
-    """uint8 (H, W, 3), RGB, of a sensor_msgs/CompressedImage (JPEG, PNG, compressedDepth png).
+class CompressedDecoder:
+    """Decodes sensor_msgs/CompressedImage: JPEG, PNG, compressedDepth png.
 
-    near_m, far_m: distances that become 0 and 255 in depth pictures. Raises PictureError.
+    near_m, far_m: distances that become 0 and 255 in depth pictures.
     """
-    kind, data = message.format, np.asarray(message.data).tobytes()
-    original, _, transport = (piece.strip() for piece in kind.partition(";"))
-    quantization = None
-    if "compressedDepth" in transport:
-        if "rvl" in transport.lower() or len(data) <= 12:
-            raise PictureError("unknown_encoding", f"pictures are {kind!r}; known is compressedDepth png")
-        quantization, data = struct.unpack("<ff", data[4:12]), data[12:]
-    try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
-            if picture.mode.startswith("I"):
-                depth = np.asarray(picture).astype(np.float64)
-            elif original in (DEPTH_MM, DEPTH_M):
-                raise PictureError("unknown_encoding", f"pictures are {kind!r}, but hold {picture.mode}")
-            else:
-                return np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise PictureError("bad_picture", f"a {kind!r} cannot be decoded ({error})") from error
-    if original == DEPTH_M and quantization:
-        # compressed_depth_image_transport keeps a / depth + b.
-        a, b = quantization
-        with np.errstate(divide="ignore", invalid="ignore"):
-            metres = np.where(depth > 0, a / (depth - b), 0.0)
-        return grey(metres, near_m, far_m)
-    return grey(depth * 0.001, near_m, far_m)
+
+    def __init__(self, near_m: float, far_m: float):
+        self.near_m, self.far_m = near_m, far_m
+        self._jpeg = av.CodecContext.create("mjpeg", "r")
+        self._jpeg.thread_count = 1
+        # Damage would be painted over otherwise.
+        self._jpeg.options = {"err_detect": "explode"}
+
+    def decode(self, message: Any) -> np.ndarray | av.VideoFrame:
+        """uint8 (H, W, 3), RGB, or for JPEG the decoder's own frame (YUV, full range). Raises PictureError."""
+        kind, data = message.format, np.asarray(message.data).tobytes()
+        if data[:3] == b"\xff\xd8\xff":
+            try:
+                frames = self._jpeg.decode(av.Packet(data))
+            except av.FFmpegError as error:
+                raise PictureError(
+                    "bad_picture", f"a {kind!r} cannot be decoded ({error.strerror})"
+                ) from error
+            if len(frames) == 1 and frames[0].format.name in JPEG_FORMATS:
+                return frames[0]
+        return self._decode_png(kind, data)
+
+    def _decode_png(self, kind: str, data: bytes) -> np.ndarray:
+        original, _, transport = (piece.strip() for piece in kind.partition(";"))
+        quantization = None
+        if "compressedDepth" in transport:
+            if "rvl" in transport.lower() or len(data) <= 12:
+                raise PictureError("unknown_encoding", f"pictures are {kind!r}; known is compressedDepth png")
+            quantization, data = struct.unpack("<ff", data[4:12]), data[12:]
+        try:
+            with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
+                if picture.mode.startswith("I"):
+                    depth = np.asarray(picture).astype(np.float64)
+                elif original in (DEPTH_MM, DEPTH_M):
+                    raise PictureError("unknown_encoding", f"pictures are {kind!r}, but hold {picture.mode}")
+                else:
+                    return np.asarray(picture.convert("RGB"))
+        except (
+            OSError,
+            SyntaxError,
+            ValueError,
+            UnidentifiedImageError,
+            Image.DecompressionBombError,
+        ) as error:
+            raise PictureError("bad_picture", f"a {kind!r} cannot be decoded ({error})") from error
+        if original == DEPTH_M and quantization:
+            # compressed_depth_image_transport keeps a / depth + b.
+            a, b = quantization
+            with np.errstate(divide="ignore", invalid="ignore"):
+                metres = np.where(depth > 0, a / (depth - b), 0.0)
+            return grey(metres, self.near_m, self.far_m)
+        return grey(depth * 0.001, self.near_m, self.far_m)
 
 
 def grey(metres: np.ndarray, near_m: float, far_m: float) -> np.ndarray:

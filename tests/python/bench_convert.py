@@ -1,0 +1,131 @@
+"""Measure converting recordings against encoding alone, its cost by the size of bags, and memory against length.
+
+    python bench_convert.py [ROUNDS]
+
+Encoding alone gets the same frames, decoded and in memory, and does what the converter's encoder does with them.
+Rounds alternate, in one process on one core; the medians are compared.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "python"), str(ROOT / "tests" / "python")]
+
+import numpy as np
+from PIL import Image
+from rosbags.rosbag2 import StoragePlugin
+
+import bags
+from convert_config import CameraConfig, ConvertConfig
+from convert_recording import convert_recording, keep_memory_steady
+from episode_encoder import EpisodeEncoder
+from recordings import find_recordings
+from ros_images import CompressedDecoder
+
+HEIGHT, WIDTH, SECONDS = 480, 640, 10
+TOPIC = "/top/image_raw/compressed"
+CONFIG = ConvertConfig(task="bench", cameras={"top": CameraConfig(TOPIC)})
+
+
+def scene(number: int) -> np.ndarray:
+    """A textured picture with a disc that moves and a camera's noise, uint8 (H, W, 3)."""
+    random = np.random.default_rng(0)
+    coarse = random.uniform(20, 235, (HEIGHT // 16, WIDTH // 8, 3)).astype(np.uint8)
+    texture = np.asarray(Image.fromarray(coarse).resize((2 * WIDTH, HEIGHT), Image.Resampling.BICUBIC))
+    shift = 2 * (number % (WIDTH // 4))
+    frame = texture[:, shift : shift + WIDTH].astype(np.int16)
+    y, x = np.ogrid[:HEIGHT, :WIDTH]
+    frame[(y - 240 - 100 * np.sin(number / 20)) ** 2 + (x - 320) ** 2 < 3600] = (210, 30, 40)
+    noise = np.random.default_rng(number).normal(0, 2, (HEIGHT, WIDTH, 1))
+    return (frame + noise).clip(0, 255).astype(np.uint8)
+
+
+def write_bag(path: Path, seconds: float) -> Path:
+    """A UR10e at 500 Hz and one camera at 30 Hz, JPEG, in mcap; the same 90 pictures again and again."""
+    made: dict[int, object] = {}
+
+    def picture(time_ns: int, _: np.ndarray) -> object:
+        number = round((time_ns - bags.START_NS) / bags.NS * 30) % 90
+        if number not in made:
+            made[number] = bags.compressed(time_ns, scene(number)).data
+        kind = "rgb8; jpeg compressed bgr8"
+        return bags.TYPES["sensor_msgs/msg/CompressedImage"](bags.header(time_ns), kind, made[number])
+
+    bag = bags.Bag(seconds=seconds, joint_hz=500, make_picture=picture, storage=StoragePlugin.MCAP)
+    return bag.write(path)
+
+
+def encode_only(work: Path) -> float:
+    """Frames/s of the converter's encoder."""
+    decoder = CompressedDecoder(0.0, 1.0)
+    frames = [decoder.decode(bags.compressed(0, scene(number))) for number in range(90)]
+    start = time.perf_counter()
+    encoder = EpisodeEncoder(work / "encoded.mp4", CONFIG.fps, (HEIGHT, WIDTH, 3), CONFIG.video_codec)
+    for number in range(SECONDS * 30):
+        encoder.add(frames[number % 90])
+    encoder.close()
+    return encoder.frames / (time.perf_counter() - start)
+
+
+def conversion(bag: Path, work: Path) -> float:
+    """Frames/s from the recording to its finished piece."""
+    recording = find_recordings(bag)[0]
+    start = time.perf_counter()
+    recording.digest()
+    report = convert_recording(recording, CONFIG, work / "piece")
+    return report["frames"] / (time.perf_counter() - start)
+
+
+def peak_mb(bag: Path, work: Path) -> float:
+    """Peak resident memory of converting one recording in a process of its own, MB."""
+    code = (
+        "import resource, sys; from pathlib import Path; sys.path[:0] = sys.argv[3:];"
+        "import bench_convert as b; b.keep_memory_steady(); b.conversion(Path(sys.argv[1]), Path(sys.argv[2]));"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)"
+    )
+    paths = [Path(__file__).parent, ROOT / "python", ROOT / "tests" / "python"]
+    command = [sys.executable, "-c", code, bag, work, *paths]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def main() -> None:
+    keep_memory_steady()
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        bag = write_bag(work / "bag", SECONDS)
+        gigabytes = find_recordings(bag)[0].bytes / 1e9
+        encoded, converted = [], []
+        for number in range(rounds):
+            # Who goes first changes, so that neither gains by it.
+            if number % 2:
+                encoded.append(encode_only(work))
+            converted.append(conversion(bag, work))
+            if not number % 2:
+                encoded.append(encode_only(work))
+            print(
+                f"round {number + 1}: encoding {encoded[-1]:.0f}, conversion {converted[-1]:.0f} frames/s",
+                flush=True,
+            )
+        limit, reached = statistics.median(encoded), statistics.median(converted)
+        print(
+            f"conversion / encoding    {reached / limit:.2f}  (medians of {rounds} rounds: {reached:.0f} / {limit:.0f} frames/s)"
+        )
+        print(
+            f"seconds per GB of bag    {SECONDS * 30 / reached / gigabytes:.0f}  (one process, {WIDTH}x{HEIGHT} px JPEG)"
+        )
+        lengths = (10, 60, 180)
+        peaks = [peak_mb(write_bag(work / f"bag{seconds}", seconds), work) for seconds in lengths]
+        shown = ", ".join(f"{seconds} s: {peak:.0f} MB" for seconds, peak in zip(lengths, peaks, strict=True))
+        print(f"peak memory by length    {shown}")
+
+
+if __name__ == "__main__":
+    main()
