@@ -7,12 +7,11 @@ they were recorded, one decoded frame, and the rows' vectors.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
 import math
 import shutil
 import struct
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,12 +39,6 @@ NUMBERS = ("std_msgs/msg/Float32", "std_msgs/msg/Float64", *HOLD_NUMBERS)
 STAMPED = (JOINT_STATE, TRAJECTORY, *IMAGE_TYPES)
 MAX_PENDING_S = 2  # How much later than a picture the other topics' messages may be stored.
 FEATURES = ("observation.state", "action")
-
-
-def keep_memory_steady() -> None:
-    """Gives freed blocks of pictures' sizes back to the system; glibc's heap would grow with every hour."""
-    with contextlib.suppress(AttributeError, OSError):  # other C libraries have no mallopt
-        ctypes.CDLL(None).mallopt(-3, 512 * 1024)  # M_MMAP_THRESHOLD, which also stops glibc raising it
 
 
 def camera_feature(name: str) -> str:
@@ -115,8 +108,10 @@ class _Episode:
 
     def __init__(self, folder: Path, config: ConvertConfig):
         self.folder, self.config = folder, config
-        self.states: list[np.ndarray] = []
-        self.commands: list[np.ndarray] = []
+        self.states, self.commands = (
+            array("d"),
+            array("d"),
+        )  # small objects between pictures would scatter the heap
         self.encoders: dict[str, EpisodeEncoder] = {}
         self.recorded: dict[str, tuple[int, int]] = {}  # (H, W) px as recorded
         self._waiting: dict[str, Any] | None = None
@@ -125,10 +120,10 @@ class _Episode:
         """A row. Its pictures are written when the next one proves that its action is known."""
         state = [sample[f"joint {name}"] for name in self.config.joints.names]
         state += [sample["gripper"]] if self.config.gripper else []
-        self.states.append(self._in_convention(state))
+        self.states.extend(self._in_convention(state))
         if self.config.action.mode == "command":
             command = [value for name, value in sample.items() if name.startswith("command ")]
-            self.commands.append(self._in_convention(command))
+            self.commands.extend(self._in_convention(command))
             self._write(sample, decode)
             return
         if self._waiting is not None:
@@ -181,10 +176,11 @@ class _Episode:
 
     def vectors(self) -> tuple[np.ndarray, np.ndarray]:
         """States and actions, float32 (rows, D) each."""
-        states = np.array(self.states).reshape(len(self.states), -1)
+        width = len(self.config.state_names)
+        states = np.array(self.states).reshape(-1, width)
         mode, joints = self.config.action.mode, len(self.config.joints.names)
         if mode == "command":
-            return states.astype(np.float32), np.array(self.commands).astype(np.float32)
+            return states.astype(np.float32), np.array(self.commands).reshape(-1, width).astype(np.float32)
         actions = states[1:].copy()
         if mode == "delta":
             actions -= states[:-1]

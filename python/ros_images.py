@@ -75,7 +75,7 @@ class CompressedDecoder:
         self._jpeg.options = {"err_detect": "explode"}
 
     def decode(self, message: Any) -> np.ndarray | av.VideoFrame:
-        """uint8 (H, W, 3), RGB, or for JPEG the decoder's own frame (YUV, full range). Raises PictureError."""
+        """uint8 (H, W, 3), RGB; of a JPEG the decoder's own frame (YUV, full range). Raises PictureError."""
         kind, data = message.format, np.asarray(message.data).tobytes()
         if data[:3] == b"\xff\xd8\xff":
             try:

@@ -1,4 +1,4 @@
-"""Positions in sensor_msgs/JointState at some 500 messages a second, which rosbags' reader takes 45 us each for.
+"""Names and positions in sensor_msgs/JointState, which a UR10e sends 500 times a second.
 
 A publisher's messages differ in stamp and numbers alone: what lies between, the names, is compared as bytes.
 """

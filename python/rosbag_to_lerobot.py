@@ -37,7 +37,7 @@ from tqdm import tqdm
 
 from config import to_dict
 from convert_config import ConvertConfig, load_convert_config
-from convert_recording import camera_feature, convert_recording, keep_memory_steady
+from convert_recording import camera_feature, convert_recording
 from dataset_extension import DatasetExtender
 from dataset_writer import DatasetWriter, EncodedVideo
 from durable import write_file
@@ -233,7 +233,6 @@ def _pool(jobs, workers: int, context, done, finished: Callable, tick: Callable)
 def _begin_worker(done, own_process: bool = True) -> None:
     global _progress
     _progress = done
-    keep_memory_steady()
     if own_process:
         with contextlib.suppress(AttributeError, OSError):  # Linux alone has it
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no worker outlives a killed parent
