@@ -274,13 +274,17 @@ def _build(cls: type, raw: Any, prefix: str) -> Any:
         except ValueError:
             raise ValueError(f"{key}: expected {_describe(hints[name])}, got {value!r}") from None
         _check_bounds(key, arguments[name], fields[name].metadata)
+    for name, entry in fields.items():
+        needed = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
+        if needed and name not in arguments:
+            raise ValueError(f"{prefix}.{name}: missing")
     return cls(**arguments)
 
 
-def _apply_override(raw: dict[str, Any], override: str, example: str) -> None:
+def _apply_override(raw: dict[str, Any], override: str, example: str, depth: int) -> None:
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
-    if not equals or not all(keys):
+    if not equals or len(keys) < depth or not all(keys):
         raise ValueError(f"--override {override!r}: write it as section.key=value, e.g. {example}")
     try:
         value = yaml.safe_load(text)
@@ -319,8 +323,9 @@ def load_as(cls: type[T], path: str | Path, overrides: Sequence[str] = (), examp
         raw = {}
     try:
         if isinstance(raw, dict):
+            sections_only = all(_nested(hint)[0] for hint in typing.get_type_hints(cls).values())
             for override in overrides:
-                _apply_override(raw, override, example)
+                _apply_override(raw, override, example, 2 if sections_only else 1)
         return _build(cls, raw, "")
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None

@@ -16,6 +16,7 @@ from typing import Any
 
 import av
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataset_writer import (
@@ -99,12 +100,11 @@ class DatasetExtender(DatasetWriter):
                 shutil.copyfile(self.root / path, target)
 
     def _copy_data(self, last: Path) -> None:
-        source = pq.ParquetFile(last)
-        self._data.writer = self._parquet_writer(
-            DATA_PATH.format(**self._data.indices()), source.schema_arrow
-        )
+        source, schema = pq.ParquetFile(last), pa.schema(self._table_fields.values())
+        self._data.writer = self._parquet_writer(DATA_PATH.format(**self._data.indices()), schema)
         for group in range(source.num_row_groups):
-            table = source.read_row_group(group)
+            # Reading makes the file's own metadata part of the schema, and so of what is written.
+            table = source.read_row_group(group).cast(schema)
             self._data.writer.write_table(table, row_group_size=len(table))
             self._data.size += len(table) * self._row_bytes()
 

@@ -87,16 +87,20 @@ class Recording:
         beside = [part.with_name(part.name + end) for part in self.parts for end in ("-wal", "-journal")]
         return [file for file in (*self.parts, *beside, self.metadata) if file and file.is_file()]
 
-    def digest(self) -> str:
-        """SHA-256 over names and bytes of ``files()``."""
-        digest = hashlib.sha256()
+    def digests(self) -> tuple[str, str]:
+        """SHA-256 over names and bytes of ``files()``, and over the bytes of the parts alone."""
+        content, names = hashlib.sha256(), []
         buffer = memoryview(bytearray(1 << 20))
         for file in self.files():
-            digest.update(f"{file.name} {file.stat().st_size}\n".encode())
-            with file.open("rb", buffering=0) as content:
-                while count := content.readinto(buffer):
-                    digest.update(buffer[:count])
-        return digest.hexdigest()
+            names.append(f"{file.name} {file.stat().st_size}\n")
+            if file == self.metadata:
+                continue
+            with file.open("rb", buffering=0) as source:
+                while count := source.readinto(buffer):
+                    content.update(buffer[:count])
+        whole = hashlib.sha256("".join(names).encode() + content.digest())
+        whole.update(self.metadata.read_bytes() if self.metadata else b"")
+        return whole.hexdigest(), content.hexdigest()
 
 
 class Message(NamedTuple):

@@ -244,7 +244,7 @@ def _work(
 ) -> dict[str, Any]:
     """The report of one recording, from its piece where a killed run left one."""
     try:
-        digest = recording.digest()
+        digest, content = recording.digests()
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
     if known is not None:
@@ -268,7 +268,7 @@ def _work(
             report = convert_recording(recording, config, folder, recover, progress)
         except OSError as error:
             raise UserError(f"{recording.name}: cannot be converted ({error})") from None
-    return report | {"digest": digest, "recover": recover, "piece": folder.name}
+    return report | {"digest": digest, "content": content, "recover": recover, "piece": folder.name}
 
 
 def _choose(reports: list[dict[str, Any]], before) -> list[dict[str, Any]]:
@@ -281,13 +281,13 @@ def _choose(reports: list[dict[str, Any]], before) -> list[dict[str, Any]]:
     entries = {entry["recording"]: entry for entry in (before or {"recordings": ()})["recordings"]}
     kept = [entry for entry in entries.values() if entry["status"] == "kept"]
     shapes = kept[0]["picture_shapes"] if kept else None
-    digests = {entry["digest"]: entry["recording"] for entry in kept}
+    contents = {entry["content"]: entry["recording"] for entry in kept}
     for report in reports:
         if "unchanged" in report:
             continue
         if report["status"] == "kept":
             shapes = shapes or report["picture_shapes"]
-            twin = digests.setdefault(report["digest"], report["recording"])
+            twin = contents.setdefault(report["content"], report["recording"])
             if twin != report["recording"]:
                 report = _skipped(report, "duplicate", f"has the same content as {twin}")
             elif report["picture_shapes"] != shapes:
@@ -298,7 +298,7 @@ def _choose(reports: list[dict[str, Any]], before) -> list[dict[str, Any]]:
 
 
 def _skipped(report: dict[str, Any], code: str, reason: str) -> dict[str, Any]:
-    common = {key: report[key] for key in ("recording", "notes", "messages", "digest", "recover")}
+    common = {key: report[key] for key in ("recording", "notes", "messages", "digest", "content", "recover")}
     return common | {"status": "skipped", "code": code, "reason": reason}
 
 

@@ -75,7 +75,7 @@ def conversion(bag: Path, work: Path) -> float:
     """Frames per CPU second from the recording to its finished piece."""
     recording = find_recordings(bag)[0]
     start = time.process_time()
-    recording.digest()
+    recording.digests()
     report = convert_recording(recording, CONFIG, work / "piece")
     return report["frames"] / (time.process_time() - start)
 
