@@ -532,13 +532,13 @@ def test_files_roll_over_the_same_way_when_episodes_are_added(tmp_path: Path, mo
     class Small(rosbag_to_lerobot.DatasetWriter):
         def __init__(self, *arguments, **keywords):
             super().__init__(
-                *arguments, data_file_size_bytes=11_000, video_file_size_bytes=150_000, **keywords
+                *arguments, data_file_size_bytes=11_000, video_file_size_bytes=60_000, **keywords
             )
 
     class SmallExtender(rosbag_to_lerobot.DatasetExtender):
         def __init__(self, *arguments, **keywords):
             super().__init__(
-                *arguments, data_file_size_bytes=11_000, video_file_size_bytes=150_000, **keywords
+                *arguments, data_file_size_bytes=11_000, video_file_size_bytes=60_000, **keywords
             )
 
     monkeypatch.setattr(rosbag_to_lerobot, "DatasetWriter", Small)
