@@ -236,6 +236,8 @@ def _begin_worker(done, own_process: bool = True) -> None:
     if own_process:
         with contextlib.suppress(AttributeError, OSError):  # Linux alone has it
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no worker outlives a killed parent
+        if os.getppid() != multiprocessing.parent_process().pid:  # it was killed before that
+            os._exit(1)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
 
 
