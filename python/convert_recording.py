@@ -13,6 +13,7 @@ import shutil
 import struct
 from array import array
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,13 +109,13 @@ class _Episode:
 
     def __init__(self, folder: Path, config: ConvertConfig):
         self.folder, self.config = folder, config
-        self.states, self.commands = (
-            array("d"),
-            array("d"),
-        )  # small objects between pictures would scatter the heap
+        # Row after row: small objects between the pictures would scatter the heap.
+        self.states, self.commands = array("d"), array("d")
         self.encoders: dict[str, EpisodeEncoder] = {}
         self.recorded: dict[str, tuple[int, int]] = {}  # (H, W) px as recorded
-        self._waiting: dict[str, Any] | None = None
+        # A row's pictures are decoded while those of the row before are encoded.
+        self._pool = ThreadPoolExecutor(1)
+        self._waiting: dict[str, Future] | None = None
 
     def add(self, sample: dict[str, Any], decode: Callable[[str, Any], np.ndarray | av.VideoFrame]) -> None:
         """A row. Its pictures are written when the next one proves that its action is known."""
@@ -124,11 +125,17 @@ class _Episode:
         if self.config.action.mode == "command":
             command = [value for name, value in sample.items() if name.startswith("command ")]
             self.commands.extend(self._in_convention(command))
-            self._write(sample, decode)
-            return
-        if self._waiting is not None:
-            self._write(self._waiting, decode)
-        self._waiting = sample
+        before, self._waiting = self._waiting, {}
+        for name in self.config.cameras:
+            self._waiting[name] = self._pool.submit(decode, name, sample[f"camera {name}"])
+        if before is not None:
+            self._write(before)
+
+    def finish(self) -> None:
+        """Writes the last pictures where theirs is a row: without a next state only a command makes it one."""
+        if self.config.action.mode == "command" and self._waiting is not None:
+            self._write(self._waiting)
+        self.close()
 
     def _in_convention(self, values: list[float]) -> np.ndarray:
         """Joints and gripper with the dataset's signs and turns, float64 (D,)."""
@@ -139,11 +146,9 @@ class _Episode:
             found[:joints] = [wrapped(angle) for angle in found[:joints]]
         return found
 
-    def _write(
-        self, sample: dict[str, Any], decode: Callable[[str, Any], np.ndarray | av.VideoFrame]
-    ) -> None:
+    def _write(self, pictures: dict[str, Future]) -> None:
         for name, camera in self.config.cameras.items():
-            frame = decode(name, sample[f"camera {name}"])
+            frame = pictures[name].result()
             size = frame.shape[:2] if isinstance(frame, np.ndarray) else (frame.height, frame.width)
             height, width = self.recorded.setdefault(name, size)
             if size != (height, width):
@@ -171,6 +176,7 @@ class _Episode:
             self.encoders[name].add(frame)
 
     def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
         for encoder in self.encoders.values():
             encoder.close()
 
@@ -282,7 +288,7 @@ class _Conversion:
                 for _, sample in rows.ready():
                     self.episode.add(sample, self._decode)
         self.progress(pending)
-        self.episode.close()
+        self.episode.finish()
         states, actions = (
             self.episode.vectors() if self.episode.states else (np.zeros((0, 1)), np.zeros((0, 1)))
         )
