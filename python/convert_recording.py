@@ -132,7 +132,7 @@ class _Episode:
             self._write(before)
 
     def finish(self) -> None:
-        """Writes the last pictures where theirs is a row: without a next state only a command makes it one."""
+        """Writes the last pictures where theirs is a row: without a next state only commands make one."""
         if self.config.action.mode == "command" and self._waiting is not None:
             self._write(self._waiting)
         self.close()

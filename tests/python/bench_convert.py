@@ -116,9 +116,8 @@ def main() -> None:
         for kind, fast, whole in zip(("clock", "CPU"), limit, reached, strict=True):
             medians = f"medians of {rounds} rounds: {whole:.0f} / {fast:.0f} frames/s"
             print(f"conversion / encoding    {whole / fast:.2f}  (by {kind}; {medians})")
-        print(
-            f"seconds per GB of bag    {SECONDS * 30 / reached[0] / gigabytes:.0f}  ({WIDTH}x{HEIGHT} px JPEG)"
-        )
+        cost = SECONDS * 30 / reached[0] / gigabytes
+        print(f"seconds per GB of bag    {cost:.0f}  ({WIDTH}x{HEIGHT} px JPEG, one recording at a time)")
         lengths = (10, 60, 180)
         peaks = [peak_mb(write_bag(work / f"bag{seconds}", seconds), work) for seconds in lengths]
         shown = ", ".join(f"{seconds} s: {peak:.0f} MB" for seconds, peak in zip(lengths, peaks, strict=True))
