@@ -74,11 +74,6 @@ def digests(root: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def decoded(video: Path) -> np.ndarray:
-    with av.open(str(video)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24").astype(int) for frame in container.decode(video=0)])
-
-
 def psnr(actual: np.ndarray, expected: np.ndarray) -> float:
     """dB"""
     return 10 * np.log10(255**2 / np.mean((actual.astype(float) - expected) ** 2))
@@ -116,15 +111,7 @@ def test_reader_gives_what_was_written(tmp_path: Path, options: dict) -> None:
 
 def test_same_input_gives_the_same_dataset(written: Path, tmp_path: Path) -> None:
     again = write(tmp_path / "again")
-    first, second = digests(written), digests(again)
-    assert list(first) == list(second)
-    for name, digest in first.items():
-        if not name.endswith(".mp4"):
-            assert second[name] == digest, name
-        elif second[name] != digest:
-            # On a loaded machine x264 encoded equal frames differently about once in 1,000 episodes.
-            difference = decoded(written / name) - decoded(again / name)
-            assert np.abs(difference).max() <= 8 and np.abs(difference).mean() < 0.05, name
+    assert digests(written) == digests(again)
 
 
 def test_files_roll_over_by_size_each_kind_for_itself(tmp_path: Path) -> None:
