@@ -1,7 +1,7 @@
 # The front door. Each target calls one script; variables reach it through the environment.
 .DEFAULT_GOAL := help
 .PHONY: help setup smoke demo data inspect convert train eval report build-images push-images secrets
-.PHONY: submit-train submit-ddp submit-train-eval status logs cancel run-local test bench lint clean lock
+.PHONY: submit-convert submit-train submit-ddp submit-train-eval status logs cancel run-local test bench lint clean lock
 
 export DATA CONFIG OVERRIDES OUTPUT RESUME GPUS CHECKPOINT EPISODES TRAIN EVAL FAST PYTHON UPGRADE UV
 export SOURCE DEST LOCALPATH SECRETS AZCOPY ROUNDS
@@ -9,7 +9,7 @@ export IMAGE REGISTRY TAG DOCKER BASE_IMAGE BUILD_ARGS PUSH_ARGS AZCOPY_URL AZCO
 export BACKBONE_WEIGHTS BACKBONE_URL BACKBONE_SHA256 EXTRA_PACKAGES RUN_AS
 export WORKFLOW GPUS_PER_NODE DATA_TASK STEPS SAVE_MINUTES NAME EVAL_IMAGE POOL PLATFORM DATA_PLATFORM PRIORITY
 export CPUS MEMORY STORAGE EXEC_TIMEOUT EVAL_GPUS WANDB WATCH DRY_RUN RETRIES ID OSMO
-export BAG BAGS CONVERT_CONFIG STRICT RECOVER WORKERS
+export DATASET RECORDINGS BAG BAGS CONVERT_CONFIG STRICT RECOVER WORKERS
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +23,7 @@ smoke: setup ## Train, evaluate and report on a small demo dataset, in outputs/s
 demo: setup ## Write the demo dataset: a UR10e reaching, LeRobot v3.0 (OUTPUT=outputs/demo)
 	@scripts/demo.sh
 
-data: ## Bring the data from Azure Blob, or from LOCALPATH, to outputs/data (SOURCE=CONTAINER/PREFIX DEST=)
+data: setup ## Bring the data from Azure Blob or LOCALPATH to outputs/data, recordings converted (SOURCE= DEST=)
 	@scripts/prepare.sh
 
 inspect: setup ## Show what a ROS 2 recording holds, and propose a configuration for it (BAG=DIR)
@@ -50,9 +50,10 @@ push-images: ## Push the images: REGISTRY=HOST[:PORT][/PATH] (TAG= IMAGE= DOCKER
 secrets: setup ## Store what secrets.env holds as OSMO credentials (DRY_RUN=1)
 	@scripts/secrets.sh
 
-submit-train submit-ddp submit-train-eval: submit-%: setup
+submit-convert submit-train submit-ddp submit-train-eval: submit-%: setup
 	@WORKFLOW=$* scripts/submit.sh
 
+submit-convert: ## Convert recordings in blob to a dataset in blob, on OSMO, without a GPU (DATA= DATASET=)
 submit-train: ## Train on OSMO, on one GPU (DATA= OUTPUT= STEPS= WATCH=1 DRY_RUN=1; all: scripts/submit.sh --help)
 submit-ddp: ## Train on OSMO, on several GPUs (GPUS=4 GPUS_PER_NODE=1 RESUME=URL)
 submit-train-eval: ## Train on OSMO, then evaluate (GPUS=1)

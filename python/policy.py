@@ -15,6 +15,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 import torchvision
@@ -282,8 +283,13 @@ def optimizer_groups(policy: ACTPolicy, lr: float, lr_backbone: float) -> list[d
 
 
 def to_device(batch: Mapping[str, Any], device: torch.device | str) -> dict[str, Any]:
-    """``batch`` as tensors on ``device``; arrays become tensors. Copies from pinned memory do not wait."""
-    return {key: torch.as_tensor(value).to(device, non_blocking=True) for key, value in batch.items()}
+    """``batch`` with tensors and arrays as tensors on ``device``. Copies from pinned memory do not wait."""
+    return {
+        key: torch.as_tensor(value).to(device, non_blocking=True)
+        if isinstance(value, (Tensor, np.ndarray))
+        else value
+        for key, value in batch.items()
+    }
 
 
 def load_weights(policy: ACTPolicy, checkpoint_dir: Path | str) -> None:

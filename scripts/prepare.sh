@@ -1,9 +1,14 @@
 #!/usr/bin/env bash
-# Summary: bring the dataset to train or evaluate on, from Azure Blob or from LOCALPATH
+# Summary: bring the dataset to train or evaluate on, from Azure Blob or from LOCALPATH; recordings are converted
 # Usage: prepare.sh [OPTION OF fetch.sh ...]
-#   SOURCE     what to bring; default: AZURE_BLOB_CONTAINER and AZURE_BLOB_PREFIX (secrets.env)
-#   DEST       the folder (outputs/data, which make train takes when DATA is not set)
+#   SOURCE     a dataset or ROS 2 recordings; default: AZURE_BLOB_CONTAINER and AZURE_BLOB_PREFIX (secrets.env)
+#   DEST       the folder of the dataset (outputs/data, which make train takes when DATA is not set)
 #   LOCALPATH  the folder to copy where no Azure credentials are configured
+# Where the source holds recordings:
+#   RECORDINGS      the folder for them (DEST-recordings)
+#   CONVERT_CONFIG  what to make of them; default: convert.yaml among them, else python/convert.yaml
+#   STRICT RECOVER WORKERS  as for convert.sh
+# Prints the dataset's folder on stdout, everything else on stderr. Run again, it brings and converts what is new.
 # shellcheck source=scripts/common.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 # shellcheck source=scripts/secrets_file.sh
@@ -13,9 +18,34 @@ help_wanted "$@"
 load_secrets
 SOURCE=${SOURCE:-}
 DEST=${DEST:-$ROOT/outputs/data}
+DEST=${DEST%/}
+RECORDINGS=${RECORDINGS:-$DEST-recordings}
+CONVERT_CONFIG=${CONVERT_CONFIG:-}
+python=$(project_python)
 
 if [[ -z ${AZCOPY:-} && -n ${AZURE_STORAGE_SAS_TOKEN:-}${AZURE_STORAGE_ACCOUNT_KEY:-}${AZCOPY_AUTO_LOGIN_TYPE:-} ]] &&
   ! command -v azcopy >/dev/null; then
   "$ROOT/scripts/setup.sh" azcopy
 fi
-exec "$ROOT/scripts/fetch.sh" "$@" ${SOURCE:+"$SOURCE"} "$DEST"
+
+# Recordings that are here already are brought up to date where they are; what a source holds is seen once it is here.
+target=$DEST
+[[ ! -d $RECORDINGS ]] || target=$RECORDINGS
+"$ROOT/scripts/fetch.sh" "$@" ${SOURCE:+"$SOURCE"} "$target" >/dev/null
+kind=dataset
+[[ -f $target/meta/info.json ]] || kind=$("$python" "$ROOT/python/recordings.py" "$target")
+case $kind:$target in
+  dataset:"$DEST")
+    printf '%s\n' "$(realpath -- "$DEST")"
+    exit
+    ;;
+  dataset:*) die "$RECORDINGS holds a dataset now: remove it, and $DEST, which came from recordings" ;;
+  recordings:"$DEST") mv -T -- "$DEST" "$RECORDINGS" ;;
+esac
+
+if [[ -z $CONVERT_CONFIG && -f $RECORDINGS/convert.yaml ]]; then
+  CONVERT_CONFIG=$RECORDINGS/convert.yaml
+fi
+# OVERRIDES here are those of a training.
+BAGS=$RECORDINGS OUTPUT=$DEST CONVERT_CONFIG=$CONVERT_CONFIG OVERRIDES='' "$ROOT/scripts/convert.sh" >&2
+printf '%s\n' "$(realpath -- "$DEST")"

@@ -92,6 +92,7 @@ check_credentials() {
   if [[ -n ${WANDB:-} ]]; then
     has_credential wandb GENERIC || die "OSMO has no credential wandb: set WANDB_API_KEY and $hint"
   fi
+  [[ $WORKFLOW != convert ]] || return 0
   for url in "$OUTPUT" "$data_url"; do
     if [[ $url == azure://* && ($url != "$data_url" || -z $azure) ]]; then
       account=${url#azure://} account=azure://${account%%/*}
@@ -112,11 +113,13 @@ upload() {
 need_osmo
 read_credentials
 check_credentials
-check_nodes
+[[ $WORKFLOW == convert ]] || check_nodes
 if [[ -z $azure ]]; then
   upload
 fi
-if [[ -z $OUTPUT ]]; then
+if [[ $WORKFLOW == convert ]]; then
+  say "the dataset: $DATASET"
+elif [[ -z $OUTPUT ]]; then
   say "OUTPUT is not set: results stay in OSMO's own storage, and a training that is preempted starts from nothing"
 elif [[ -z $azure ]]; then
   say "without the Azure key no checkpoints are published: a training that is preempted starts from nothing"
@@ -138,7 +141,7 @@ overview=$(json 'd.get("overview") or ""' <<<"$answer")
 
 say "submitted $id${overview:+: $overview}"
 say "  make logs ID=$id     make status ID=$id     make cancel ID=$id"
-if [[ -n $OUTPUT ]]; then
+if [[ -n $OUTPUT && $WORKFLOW != convert ]]; then
   say "  results: $OUTPUT/$id/"
   [[ -z $azure ]] || say "  after a stop: make submit-$WORKFLOW RESUME=$OUTPUT/$id/checkpoints"
 fi

@@ -6,12 +6,14 @@
 workflow_usage() {
   cat <<'USAGE'
 
-  WORKFLOW       train, ddp or train-eval
+  WORKFLOW       train, ddp, train-eval or convert
   GPUS           GPUs in all (train: 1; ddp: 2; train-eval: 1)
   GPUS_PER_NODE  GPUs of each node; GPUS is a multiple of it (1)
   DATA           dataset or recordings in blob storage: CONTAINER/PREFIX or azure://ACCOUNT/CONTAINER/PREFIX;
                  default: AZURE_BLOB_CONTAINER and AZURE_BLOB_PREFIX
   LOCALPATH      a dataset on this machine, taken where no Azure key is configured
+  DATASET        convert: where the dataset is, or shall be, CONTAINER/PREFIX; DATA are the recordings then
+  CONVERT_CONFIG STRICT RECOVER  as for make convert; the file in python/
   DATA_TASK      1 = a task without GPUs brings the data first and hands them to the training
   OUTPUT         URL for results and checkpoints (STORAGE_URL): azure://ACCOUNT/CONTAINER/PREFIX
   RESUME         checkpoints URL of an earlier run to go on from: OUTPUT/WORKFLOW_ID/checkpoints
@@ -36,9 +38,9 @@ workflow_parameters() {
   local default_gpus=1 default_name
   WORKFLOW=${WORKFLOW:-}
   case $WORKFLOW in
-    train | ddp | train-eval) ;;
-    "") die "WORKFLOW is not set: train, ddp or train-eval" ;;
-    *) die "WORKFLOW=$WORKFLOW: train, ddp or train-eval" ;;
+    train | ddp | train-eval | convert) ;;
+    "") die "WORKFLOW is not set: train, ddp, train-eval or convert" ;;
+    *) die "WORKFLOW=$WORKFLOW: train, ddp, train-eval or convert" ;;
   esac
   [[ $WORKFLOW != ddp ]] || default_gpus=2
   workflow_file=$ROOT/workflows/osmo-workflow-$WORKFLOW.yaml
@@ -55,7 +57,7 @@ workflow_parameters() {
   [[ $SAVE_MINUTES =~ ^[0-9]+(\.[0-9]+)?$ && ! $SAVE_MINUTES =~ ^[0.]+$ ]] ||
     die "SAVE_MINUTES=$SAVE_MINUTES is no number above 0"
   [[ $EVAL_GPUS == [01] ]] || die "EVAL_GPUS=$EVAL_GPUS: 1 or 0"
-  [[ $WORKFLOW != train || $GPUS == 1 ]] || die "GPUS=$GPUS: one GPU only; take submit-ddp or submit-train-eval for more"
+  [[ ($WORKFLOW != train && $WORKFLOW != convert) || $GPUS == 1 ]] || die "GPUS=$GPUS: one GPU only; take submit-ddp or submit-train-eval for more"
   ((GPUS % GPUS_PER_NODE == 0)) || die "GPUS_PER_NODE=$GPUS_PER_NODE does not divide GPUS=$GPUS"
   nodes=$((GPUS / GPUS_PER_NODE))
   check_task_count
@@ -72,7 +74,11 @@ workflow_parameters() {
   [[ $PLATFORM$DATA_PLATFORM =~ ^[A-Za-z0-9_.-]*$ ]] || die "PLATFORM=$PLATFORM is no name of a platform"
 
   check_output
-  check_configuration
+  if [[ $WORKFLOW == convert ]]; then
+    check_conversion
+  else
+    check_configuration
+  fi
 
   azure=
   if [[ -n ${AZURE_STORAGE_ACCOUNT_NAME:-} && -n ${AZURE_STORAGE_ACCOUNT_KEY:-} ]]; then
@@ -81,6 +87,7 @@ workflow_parameters() {
     [[ $DATA == */?* ]] || die "DATA is not set: name CONTAINER/PREFIX of the data, or AZURE_BLOB_CONTAINER and _PREFIX"
     [[ ! -d $DATA ]] || die "DATA=$DATA is a folder of this machine: name CONTAINER/PREFIX in blob storage"
   else
+    [[ $WORKFLOW != convert ]] || die "convert works in Azure Blob: set the account and its key (secrets.env)"
     [[ -z ${DATA:-} ]] || die "DATA=$DATA needs AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY (secrets.env)"
     [[ -n ${LOCALPATH:-} ]] || die "no data: set the Azure account and key (secrets.env), or LOCALPATH=DIR"
     [[ -d $LOCALPATH ]] || die "LOCALPATH=$LOCALPATH is no folder: name a LeRobot v3.0 dataset"
@@ -142,7 +149,27 @@ check_configuration() {
   "$(project_python)" "$ROOT/python/config.py" "${checked[@]}" >/dev/null
 }
 
+check_conversion() {
+  DATASET=${DATASET:-}
+  [[ $DATASET == */?* ]] || die "DATASET is not set: name CONTAINER/PREFIX for the dataset"
+  CONVERT_CONFIG=${CONVERT_CONFIG:-}
+  CONVERT_CONFIG=${CONVERT_CONFIG#"$ROOT/"}
+  [[ -z $CONVERT_CONFIG || ($CONVERT_CONFIG == python/*.yaml && -f $ROOT/$CONVERT_CONFIG) ]] ||
+    die "CONVERT_CONFIG=$CONVERT_CONFIG: name a file in python/, which is what the image has, or put it among the recordings"
+  local name
+  for name in STRICT RECOVER; do
+    [[ ${!name:-} == "" || ${!name} == 1 ]] || die "$name=${!name}: 1 or nothing"
+  done
+}
+
 fill_set_arguments() {
+  if [[ $WORKFLOW == convert ]]; then
+    set_arguments=(--set "cpus=$CPUS" --set-string "name=$NAME" "image=$train_image" "memory=$MEMORY" "storage=$STORAGE")
+    set_arguments+=("platform=${DATA_PLATFORM:-$PLATFORM}" "exec_timeout=$EXEC_TIMEOUT" "source=$DATA" "dataset=$DATASET")
+    set_arguments+=("convert_config=$CONVERT_CONFIG" "strict=${STRICT:-}" "recover=${RECOVER:-}")
+    set_arguments+=("blob_endpoint=${AZURE_STORAGE_BLOB_ENDPOINT:-}" "azure_credential=azure-storage")
+    return
+  fi
   set_arguments=(--set "cpus=$CPUS" "save_minutes=$SAVE_MINUTES" "data_task=${DATA_TASK:-0}")
   local text=("name=$NAME" "image=$train_image" "memory=$MEMORY" "storage=$STORAGE" "platform=$PLATFORM")
   text+=("data_platform=$DATA_PLATFORM" "exec_timeout=$EXEC_TIMEOUT" "config=$CONFIG" "overrides=$OVERRIDES")

@@ -138,7 +138,7 @@ setup() {
 import ast, sys
 from pathlib import Path
 
-found, todo = set(), ["offline_eval", "policy_runner", "report", "fetch", "publish"]
+found, todo = set(), ["offline_eval", "policy_runner", "report", "fetch", "publish", "recordings", "rosbag_to_lerobot"]
 while todo:
     name = todo.pop()
     path = Path(sys.argv[1], name + ".py")

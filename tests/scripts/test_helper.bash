@@ -18,7 +18,7 @@ own_environment() {
   unset WORKFLOW GPUS_PER_NODE DATA_TASK STEPS SAVE_MINUTES NAME "${!REGISTRY@}" TAG IMAGE EVAL_IMAGE POOL PLATFORM
   unset DATA_PLATFORM PRIORITY CPUS MEMORY STORAGE STORAGE_URL EXEC_TIMEOUT EVAL_GPUS WANDB WANDB_API_KEY WATCH DRY_RUN
   unset RETRIES ID CHECKPOINT_URL RESULT SCRATCH REPORT
-  unset BAG BAGS CONVERT_CONFIG STRICT RECOVER WORKERS
+  unset DATASET RECORDINGS BAG BAGS CONVERT_CONFIG STRICT RECOVER WORKERS
   unset "${!AZURE_@}" "${!AZCOPY_@}" AZCOPY LOCALPATH SECRETS SOURCE DEST STALL_SECONDS ROUNDS BIG_MB
 }
 
@@ -40,6 +40,19 @@ record() {
     "$CALLS" "${2:-0}" >"$BATS_TEST_TMPDIR/bin/$1"
   chmod +x "$BATS_TEST_TMPDIR/bin/$1"
   PATH=$BATS_TEST_TMPDIR/bin:$PATH
+}
+
+# write_bags FOLDER NAME ...: recordings of two seconds each, as a UR10e on Humble makes them.
+write_bags() {
+  PYTHONPATH=$REPO/python:$REPO/tests/python "$REPO/.venv/bin/python" - "$@" <<'EOF_PYTHON'
+import sys
+from pathlib import Path
+
+from bags import Bag
+
+for name in sys.argv[2:]:
+    Bag(seconds=2).write(Path(sys.argv[1]) / name)
+EOF_PYTHON
 }
 
 fail() {

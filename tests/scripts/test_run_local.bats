@@ -102,3 +102,34 @@ steps() {
   [[ $stderr != *RESCHEDULED* && $stderr == *"ended with 2: group train FAILED"* ]]
   [[ $output$stderr != *"$AZURE_STORAGE_ACCOUNT_KEY"* ]]
 }
+
+@test "recordings in blob become a dataset in blob, later ones are added, and every workflow takes either" {
+  write_bags "$WORK/bags" first second third
+  printf 'task: reach\nfps: 10\ncameras: {top: {topic: /top/image_raw/compressed}}\n' >"$WORK/bags/convert.yaml"
+  mv "$WORK/bags/third" "$WORK/third"
+  blob tree "$CON" "$WORK/bags" recordings/
+  WORKFLOW=convert DATA=$CON/recordings DATASET=$CON/dataset CPUS=1 rehearse
+  assert_ok
+  OUTPUT='' fetch --manifest "$CON/dataset" "$WORK/dataset"
+  assert_ok
+  run "$ROOT/.venv/bin/python" "$ROOT/python/dataset.py" "$WORK/dataset"
+  assert_says "2 episodes"
+  blob tree "$CON" "$WORK/third" recordings/third/
+  WORKFLOW=convert DATA=$CON/recordings DATASET=$CON/dataset CPUS=1 rehearse
+  assert_ok
+  OUTPUT='' fetch --manifest "$CON/dataset" "$WORK/dataset"
+  assert_ok
+  run "$ROOT/.venv/bin/python" "$ROOT/python/dataset.py" "$WORK/dataset"
+  assert_says "3 episodes"
+  export STEPS=1
+  WORKFLOW=train-eval DATA=$CON/recordings EVAL_GPUS=0 rehearse
+  assert_ok
+  assert_says "held_out=yes"
+  OUTPUT='' fetch "$CON/out/ur10e-act-train-eval-1/eval" "$WORK/eval"
+  assert_ok
+  [[ -s $WORK/eval/metrics/all_episodes.parquet ]]
+  WORKFLOW=ddp GPUS=2 DATA=$CON/recordings DATA_TASK=1 rehearse
+  assert_ok
+  WORKFLOW=train DATA=$CON/dataset rehearse
+  assert_ok
+}
