@@ -346,6 +346,11 @@ class Azcopy:
         ends = [end + self._query if "://" in end else end for end in (source, destination)]
         return self._run(["copy", *ends, *options], note)
 
+    def remove(self, names: Path) -> int:
+        """``azcopy remove`` of the blobs that the file ``names`` lists, one a line; its exit status."""
+        options = ["--recursive", "--from-to=BlobTrash", "--list-of-files", str(names)]
+        return self._run(["remove", self.location.url() + self._query, *options], lambda *_: None)
+
     def link(self, name: str, target: Path) -> str:
         """A path to the folder ``target`` that azcopy can read: it takes % and * in a local path for
         syntax."""

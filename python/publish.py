@@ -3,7 +3,8 @@ one.
 
 Only files that differ are sent, with MD5. The listing is then compared with the folder, and
 ``.manifest.json`` is written last; ``fetch.sh`` checks it. Links that stay in the folder are recorded in it,
-others are followed. Blobs that the folder has no file for stay where they are, and readers pass over them.
+others are followed. Blobs that the folder has no file for stay where they are, and readers pass over them;
+``--prune`` removes those of them that the manifest before this one had.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from pathlib import Path
 
 from azcopy import Azcopy, Blob, Progress, find_credentials, parse_location, run_transfer
 from errors import TryAgain, UserError
-from file_tree import MANIFEST, Entry, Manifest, hash_files, local_names, walk
+from file_tree import MANIFEST, Entry, Manifest, hash_files, load_manifest, local_names, walk
 
 
-def publish(root: Path, azcopy: Azcopy) -> str:
-    """Make the location hold the files of ``root`` and their manifest; what was done, in words."""
+def publish(root: Path, azcopy: Azcopy, prune: bool) -> str:
+    """Make the location hold the files of ``root`` and their manifest; what was done, in words.
+
+    ``prune``: remove what only the earlier manifest names, once the new one is there.
+    """
     where = str(azcopy.location)
     tree = walk(root)
     if not tree.files:
@@ -35,6 +39,7 @@ def publish(root: Path, azcopy: Azcopy) -> str:
     manifest_md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
 
     listing = {blob.name: blob for blob in azcopy.list()}
+    earlier = _published(azcopy) if prune and MANIFEST in listing else Manifest({})
     different = _different(tree, listing)
     if not different and MANIFEST in listing and listing[MANIFEST].md5 == manifest_md5:
         return f"{where} is up to date"
@@ -55,13 +60,26 @@ def publish(root: Path, azcopy: Azcopy) -> str:
     written = {blob.name: blob for blob in azcopy.list()}.get(MANIFEST)
     if status != 0 or written is None or written.md5 != manifest_md5:
         raise azcopy.failure(f"cannot write {where}{MANIFEST}")
-    others = len(listing) - len(tree.files) - (MANIFEST in listing)
+    stale = sorted(path for path in earlier.files if path in listing and path not in tree.files)
+    if stale:
+        names = azcopy.work / "stale"
+        names.write_text("".join(path + "\n" for path in stale))
+        if azcopy.remove(names) != 0:
+            print(azcopy.failure(f"cannot remove {len(stale)} old files from {where}"), file=sys.stderr)
+    others = len(listing) - len(tree.files) - (MANIFEST in listing) - len(stale)
     more = f"; {others:,} other blobs stay there" if others else ""
     sent = sum(tree.files[path].bytes for path in different)
     return (
         f"{where} holds {len(tree.files):,} files, {tree.total_bytes() / 1e6:,.0f} MB;"
         f" {len(different):,} files, {sent / 1e6:,.0f} MB sent now{more}"
     )
+
+
+def _published(azcopy: Azcopy) -> Manifest:
+    path = azcopy.work / "earlier.json"
+    if azcopy.copy(azcopy.location.url(MANIFEST), str(path), "--from-to=BlobLocal") != 0:
+        raise azcopy.failure(f"cannot read {azcopy.location}{MANIFEST}")
+    return load_manifest(path.read_bytes(), f"{azcopy.location}{MANIFEST}")
 
 
 def _different(tree: Manifest, listing: Mapping[str, Blob]) -> list[str]:
@@ -107,6 +125,7 @@ def _send(tree: Manifest, paths: list[str], root: Path, azcopy: Azcopy) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="publish.sh", description=__doc__)
+    parser.add_argument("--prune", action="store_true", help="remove what only the earlier manifest names")
     parser.add_argument("folder", metavar="DIR")
     parser.add_argument("dest", metavar="DEST")
     args = parser.parse_args()
@@ -124,7 +143,7 @@ def main() -> None:
     location = parse_location(args.dest, environ)
     print(f"destination: {location} ({credentials.why})", file=sys.stderr, flush=True)
     with Azcopy(location, credentials) as azcopy:
-        print(publish(root, azcopy), file=sys.stderr, flush=True)
+        print(publish(root, azcopy, args.prune), file=sys.stderr, flush=True)
     print(location)
 
 

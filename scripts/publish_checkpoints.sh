@@ -3,6 +3,7 @@
 # Usage: publish_checkpoints.sh DIR DEST
 #   DIR   the checkpoints folder of a training output; need not be there yet
 #   DEST  as for publish.sh; train.sh with CHECKPOINT_URL=DEST goes on from there
+# DEST holds the checkpoints that DIR holds: training.keep_checkpoints of them, and the best.
 # What cannot be sent is said and tried again with the next checkpoint; only the last attempt decides the exit status.
 # shellcheck source=scripts/common.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
@@ -26,7 +27,7 @@ publish_last() {
   rm -rf -- "$snapshot/checkpoints"
   mkdir -- "$snapshot/checkpoints"
   hard_link_checkpoints || return 75
-  "$ROOT/scripts/publish.sh" "$snapshot/checkpoints" "$dest" >/dev/null || return
+  "$ROOT/scripts/publish.sh" --prune "$snapshot/checkpoints" "$dest" >/dev/null || return
   published=$last
 }
 

@@ -4,6 +4,7 @@
     blob.py put CONTAINER NAME CONTENT [none | MD5 in base64]    MD5: the right one, none, or the given one
     blob.py tree CONTAINER FOLDER [PREFIX]                       every file of FOLDER
     blob.py delete CONTAINER NAME
+    blob.py list CONTAINER                                       the names of all blobs
     blob.py sas CONTAINER PERMISSIONS [seconds from now to expiry]
 
 AZURE_STORAGE_BLOB_ENDPOINT, AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY say where and who.
@@ -14,6 +15,7 @@ import datetime
 import hashlib
 import hmac
 import os
+import re
 import sys
 import urllib.parse
 import urllib.request
@@ -27,7 +29,7 @@ def sign(text: str) -> str:
     return base64.b64encode(hmac.new(KEY, text.encode(), hashlib.sha256).digest()).decode()
 
 
-def request(method: str, path: str, query: str = "", body: bytes = b"", headers: dict | None = None) -> None:
+def request(method: str, path: str, query: str = "", body: bytes = b"", headers: dict | None = None) -> bytes:
     now = datetime.datetime.now(datetime.timezone.utc).strftime("%a, %d %b %Y %H:%M:%S GMT")
     own = {"x-ms-date": now, "x-ms-version": "2021-12-02", **(headers or {})}
     url = f"{ENDPOINT}/{urllib.parse.quote(path)}"
@@ -40,9 +42,9 @@ def request(method: str, path: str, query: str = "", body: bytes = b"", headers:
         {"Authorization": f"SharedKey {ACCOUNT}:{sign(text)}", "Content-Type": "application/octet-stream"}
     )
     data = body if method == "PUT" else None
-    urllib.request.urlopen(
-        urllib.request.Request(url + ("?" + query if query else ""), data, own, method=method)
-    ).close()
+    full = url + ("?" + query if query else "")
+    with urllib.request.urlopen(urllib.request.Request(full, data, own, method=method)) as answer:
+        return answer.read()
 
 
 def put(container: str, name: str, content: bytes, md5: str = "") -> None:
@@ -91,6 +93,14 @@ elif command == "tree":
                 put(arguments[0], "".join(arguments[2:]) + os.path.relpath(path, arguments[1]), file.read())
 elif command == "delete":
     request("DELETE", f"{arguments[0]}/{arguments[1]}")
+elif command == "list":
+    print(
+        "\n".join(
+            re.findall(
+                "<Name>(.*?)</Name>", request("GET", arguments[0], "restype=container&comp=list").decode()
+            )
+        )
+    )
 elif command == "sas":
     print(sas(*arguments))
 else:

@@ -183,3 +183,23 @@ writes() {
   STALL_SECONDS=4 publish "$RUN" "$CON/run"
   assert_ended 75 "no progress for 4 s"
 }
+
+@test "--prune removes what only the earlier manifest names, and no other blob" {
+  mkdir -p "$WORK/out/000001" "$WORK/out/000002"
+  echo one >"$WORK/out/000001/f"
+  echo two >"$WORK/out/000002/f"
+  publish "$WORK/out" "$CON/checkpoints"
+  assert_ok
+  put checkpoints/foreign "not ours"
+  rm -r "$WORK/out/000001"
+  mkdir "$WORK/out/000003"
+  echo three >"$WORK/out/000003/f"
+  publish --prune "$WORK/out" "$CON/checkpoints"
+  assert_ok
+  [[ $stderr == *"1 other blobs stay there"* ]] || fail "$stderr"
+  run blob list "$CON"
+  [[ $output == *checkpoints/foreign* && $output == *checkpoints/000003/f* && $output != *checkpoints/000001/f* ]] || fail "$output"
+  fetch --manifest "$CON/checkpoints" "$DEST"
+  assert_ok
+  diff -r --exclude=.manifest.json "$WORK/out" "$DEST"
+}
