@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ctypes
 import json
 import os
 import re
@@ -27,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from errors import TRY_AGAIN_STATUS, TryAgain, UserError
+from parent import die_with
 
 KILL_AFTER_S = 5.0  # azcopy ends by itself in 2.3 s, but ignores signals while it reads the listing
 LOG_EVERY_S = 30.0
@@ -467,18 +467,8 @@ def _message(line: bytes) -> tuple[str, dict]:
     return kind, parsed if isinstance(parsed, dict) else {"text": content}
 
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
 def _start(command: Sequence[str], env: Mapping[str, str], keep_open: Sequence[int]) -> subprocess.Popen:
     parent = os.getpid()
-
-    def die_with_parent() -> None:
-        # Also when we are killed with -9, no azcopy goes on writing.
-        _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:
-            os._exit(1)
-
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -487,7 +477,7 @@ def _start(command: Sequence[str], env: Mapping[str, str], keep_open: Sequence[i
         env=dict(env),
         pass_fds=tuple(keep_open),
         start_new_session=True,  # Ctrl-C reaches us, and through us azcopy, once
-        preexec_fn=die_with_parent,
+        preexec_fn=lambda: die_with(parent),  # no azcopy goes on writing when we are killed
     )
 
 

@@ -18,7 +18,8 @@ from typing import Any, NoReturn, TypeVar
 import torch
 import torch.distributed as dist
 
-from errors import TryAgain, UserError
+from errors import TRY_AGAIN_STATUS, TryAgain, UserError
+from parent import die_with
 
 T = TypeVar("T")
 # Statistics over a large dataset and the first download of backbone weights stand between two collectives.
@@ -84,6 +85,9 @@ def join(device_choice: str) -> Iterator[World]:
     if world_size == 1:
         yield World(rank, local_rank, world_size, device)
         return
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        # torchrun gives ranks sessions of their own: they would outlive its kill, and keep their GPUs.
+        die_with(os.getppid())
     lost = False
     try:
         # NCCL is told its device, or it guesses one from the rank at the first collective.
@@ -129,7 +133,8 @@ def sum_over_ranks(world: World, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def together(world: World, work: Callable[[], T]) -> T:
-    """Run ``work`` on every rank. When it raises UserError on any, every rank ends with status 2.
+    """Run ``work`` on every rank. When it raises UserError on any, every rank ends with status 2, or with 75
+    where it was TryAgain on all that raised.
 
     Otherwise the other ranks would wait in their next collective until it times out. Each host prints the
     message once, with the rank it came from.
@@ -140,21 +145,22 @@ def together(world: World, work: Callable[[], T]) -> T:
     except UserError as error:
         if world.world_size == 1:
             raise
-        problem = str(error)
-    problems = {rank: text for rank, text in enumerate(gather(world, problem)) if text is not None}
-    if problems:
+        problem = str(error), isinstance(error, TryAgain)
+    found = {rank: pair for rank, pair in enumerate(gather(world, problem)) if pair is not None}
+    if found:
+        problems = {rank: text for rank, (text, _) in found.items()}
         if world.local_rank == 0:
             everywhere = len(problems) == world.world_size and len(set(problems.values())) == 1
             for rank, text in list(problems.items())[: 1 if everywhere else None]:
                 print("error:" if everywhere else f"error: rank {rank}:", text, file=sys.stderr, flush=True)
         # The launcher ends all processes when the first one leaves: print before that.
         dist.barrier()
-        sys.exit(2)
+        sys.exit(TRY_AGAIN_STATUS if all(again for _, again in found.values()) else 2)
     return result  # type: ignore[return-value]
 
 
-def require_same(world: World, what: str, value: str) -> None:
-    """Raise UserError, on every rank, unless ``value`` is the same on all; the message names who differs."""
+def require_same(world: World, what: str, value: str, kind: type[UserError] = UserError) -> None:
+    """Raise ``kind``, on every rank, unless ``value`` is the same on all; the message names who differs."""
     entries = gather(world, (socket.gethostname(), value))
     reference = entries[0][1]
     different = [
@@ -163,14 +169,15 @@ def require_same(world: World, what: str, value: str) -> None:
         if other != reference
     ]
     if different:
-        refuse(world, f"the {what} differs between ranks: rank 0 has {reference}, {'; '.join(different)}")
+        message = f"the {what} differs between ranks: rank 0 has {reference}, {'; '.join(different)}"
+        refuse(world, message, kind)
 
 
-def refuse(world: World, message: str) -> NoReturn:
+def refuse(world: World, message: str, kind: type[UserError] = UserError) -> NoReturn:
     """End every rank with ``message``; all of them must call it with the same one."""
 
     def fail() -> NoReturn:
-        raise UserError(message)
+        raise kind(message)
 
     together(world, fail)
     raise AssertionError("together ends with an error that all ranks have")

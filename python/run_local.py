@@ -85,6 +85,7 @@ class Rehearsal:
     work: Path
     retries: int
     outputs: dict[str, Path] = field(default_factory=dict)
+    pods: dict[str, int] = field(default_factory=dict)
     running: list[Run] = field(default_factory=list)
 
     def run(self) -> None:
@@ -103,7 +104,7 @@ class Rehearsal:
         attempt = 0
         while True:
             say(f"group {group.name}: {', '.join(task.name for task in group.tasks)}, retry {attempt}")
-            verdict, reason = self._attempt(group, attempt)
+            verdict, reason = self._attempt(group)
             if verdict == "COMPLETE":
                 say(f"group {group.name}: COMPLETED")
                 return
@@ -116,14 +117,14 @@ class Rehearsal:
                 )
             say(f"{reason}: RESCHEDULED")
 
-    def _attempt(self, group: Group, attempt: int) -> tuple[str, str]:
+    def _attempt(self, group: Group) -> tuple[str, str]:
         """Start all tasks of the group once, and wait for what ends it: (action, why)."""
         port = str(free_port())
         ended: queue.Queue[Run] = queue.Queue()
         gpus = iter(visible_gpus())
         self.running = []
         for task in group.tasks:
-            folder = self.work / task.name / str(attempt)
+            folder = self.work / task.name / str(self.pods.setdefault(task.name, 0))
             wanted = gpu_count(task, self.workflow)
             environment, secrets = task_environment(task, group, self.workflow_id, folder, port, wanted)
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(
@@ -131,7 +132,8 @@ class Rehearsal:
             )
             self.running.append(Run(task, folder, environment, secrets))
         for run in self.running:
-            prepare_folders(run, self.outputs)
+            if not run.folder.exists():
+                prepare_folders(run, self.outputs)
         for run in self.running:
             start(run, ended)
         verdict, reason = self._judge(group, ended)
@@ -154,6 +156,9 @@ class Rehearsal:
             lead = run.task.lead or len(group.tasks) == 1
             reason = f"{run.task.name} ended with {status}"
             say(reason)
+            if action == "RESCHEDULE":
+                # This task gets a new pod; the others start again where they were.
+                self.pods[run.task.name] += 1
             if action != "COMPLETE" and (lead or not group.ignore_nonlead_status):
                 return action, reason
             if action == "COMPLETE" and lead:
@@ -203,7 +208,6 @@ def task_environment(
 
 def prepare_folders(run: Run, outputs: Mapping[str, Path]) -> None:
     """An empty output, and the inputs as osmo-ctrl brings them before the command starts."""
-    shutil.rmtree(run.folder, ignore_errors=True)
     for name in ("output", "scratch", "input"):
         (run.folder / name).mkdir(parents=True)
     for index, (kind, source) in enumerate(run.task.inputs):
@@ -265,7 +269,7 @@ def start(run: Run, ended: queue.Queue[Run]) -> None:
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     # An image has no secrets.env.
     secrets = run.folder / "secrets.env"
-    secrets.touch(mode=0o600)
+    secrets.touch(mode=0o600, exist_ok=True)
     try:
         run.process = subprocess.Popen(
             [*run.task.command, *run.task.args],

@@ -32,7 +32,7 @@ from checkpoint import (
 )
 from config import Config, add_arguments, load_config, to_dict
 from dataset import ChunkDataset, LeRobotV3Dataset, open_dataset, split_episodes
-from errors import UserError, run_cli
+from errors import TryAgain, UserError, run_cli
 from loader import make_loader, worker_errors
 from metrics import MetricsLogger, check_logging
 from policy import ACTLoss, ACTPolicy, build_policy, chunk_errors, load_weights, optimizer_groups, to_device
@@ -188,6 +188,8 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
 
     # data
     start = distributed.together(world, lambda: check_logging(config) or find_start(config, resume))
+    # Machines that bring their checkpoints from one place may have done so before and after a new one came.
+    distributed.require_same(world, "checkpoint to go on from", start.name if start else "none", TryAgain)
     dataset, train_set, held_out_set = distributed.together(world, lambda: read_data(config))
     distributed.require_same(world, "dataset", dataset.fingerprint)
     dataset_info = describe(dataset, train_set, held_out_set, config)

@@ -95,6 +95,10 @@ bring_checkpoints() {
   "$ROOT/scripts/fetch.sh" --manifest "${@:2}" "$1" "$OUTPUT/checkpoints" >/dev/null
 }
 
+if [[ -n $CHECKPOINT_URL && -n $SCRATCH ]] && ((NNODES > 1)); then
+  # OSMO starts some nodes of a group in new pods and others where they were: what all have is what is published.
+  rm -rf -- "$OUTPUT/checkpoints"
+fi
 if [[ -n $CHECKPOINT_URL && ! -e $OUTPUT/checkpoints/last ]]; then
   bring_checkpoints "$CHECKPOINT_URL" --if-any
 fi
@@ -125,16 +129,14 @@ if [[ -z $CHECKPOINT_URL$RESULT || ${NODE_RANK:-0} != 0 ]]; then
   exec "${launch[@]}"
 fi
 
-# run_training: launches it with SIGINT and SIGTERM passed on, since bash would keep them until its end.
+# run_training: launches it, and passes signals on, which bash would keep to itself until its end. It stays in our
+# process group, which is what OSMO kills.
 run_training() {
   local child ended=0
-  # In a group of its own, or bash would have it ignore SIGINT.
-  set -m
   "${launch[@]}" </dev/null {publisher}>&- &
   child=$!
-  set +m
-  trap 'kill -TERM "$child" 2>/dev/null || true' TERM
-  trap 'kill -INT "$child" 2>/dev/null || true' INT
+  # In the background it ignores SIGINT.
+  trap 'kill -TERM "$child" 2>/dev/null || true' TERM INT
   while kill -0 "$child" 2>/dev/null; do
     ended=0
     wait "$child" || ended=$?

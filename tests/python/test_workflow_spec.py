@@ -100,11 +100,29 @@ def test_all_workflows_with_all_parameters(
         assert tasks["eval"].inputs[0] == ("task", "train-0")
 
 
-@pytest.mark.parametrize("name", ["train", "ddp", "train-eval"])
+def test_conversion_takes_no_gpu() -> None:
+    text = (WORKFLOWS / "osmo-workflow-convert.yaml").read_text()
+    values = {
+        "image": "r.io/train:1",
+        "source": "c/recordings",
+        "dataset": "azure://a/c/d",
+        "platform": "cpu",
+    }
+    workflow = load(text, **values, strict="1")
+    task = workflow.groups[0].tasks[0]
+    assert "gpu" not in workflow.resources[task.resource]
+    assert (task.environment["SOURCE"], task.environment["STRICT"]) == ("c/recordings", "1")
+
+
+@pytest.mark.parametrize("name", ["train", "ddp", "train-eval", "convert"])
 def test_every_parameter_is_explained(name: str) -> None:
     text = (WORKFLOWS / f"osmo-workflow-{name}.yaml").read_text()
     section = text[text.index("default-values:") :].splitlines()[1:]
-    assert section[0].lstrip().startswith("#")
+    explained = False
+    for line in section:
+        # A comment stands before each parameter, or before the few that follow one another.
+        explained = explained or line.lstrip().startswith("#")
+        assert explained, line
     template = text[: text.index("default-values:")]
     for parameter in default_values(text):
         assert parameter in template, f"{parameter} is used nowhere"

@@ -38,6 +38,10 @@ same_as_pods() {
   WORKFLOW=train-eval GPUS=2 DATA_TASK=1 EPISODES='0 1' same_as_pods
 }
 
+@test "convert" {
+  WORKFLOW=convert DATASET=datasets/houston RECOVER=1 same_as_pods
+}
+
 @test "a dataset that comes in as an input" {
   secrets_env STORAGE_URL=azure://devstoreaccount1/data/act
   export LOCALPATH=$REPO/tests/fixtures/ur10e_v3_by_lerobot_0_4_4

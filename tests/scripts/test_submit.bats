@@ -38,6 +38,8 @@ submitted() {
   assert_fine
   WORKFLOW=train-eval GPUS=4 GPUS_PER_NODE=2 DATA_TASK=1 EPISODES='0 1' EVAL_GPUS=0 submitted
   assert_fine
+  WORKFLOW=convert DATASET=datasets/houston STRICT=1 CONVERT_CONFIG=python/convert.yaml submitted
+  assert_fine
   azure_secrets WANDB_API_KEY=wandb-key-123
   WORKFLOW=ddp GPUS=32 GPUS_PER_NODE=8 WANDB=robots RESUME=data/act/old-1/checkpoints EXEC_TIMEOUT=2d submitted
   assert_fine
@@ -72,7 +74,11 @@ submitted() {
   WORKFLOW=train GPUS=2 script submit
   assert_refused "one GPU only"
   WORKFLOW=dpp script submit
-  assert_refused "WORKFLOW=dpp: train, ddp or train-eval"
+  assert_refused "WORKFLOW=dpp: train, ddp, train-eval or convert"
+  WORKFLOW=convert script submit
+  assert_refused "DATASET is not set"
+  WORKFLOW=convert DATASET=c/p CONVERT_CONFIG=/etc/hosts script submit
+  assert_refused "name a file in python/"
   WORKFLOW=ddp PRIORITY=URGENT script submit
   assert_refused "HIGH, NORMAL or LOW"
   WORKFLOW=ddp EXEC_TIMEOUT='1h 30m' script submit

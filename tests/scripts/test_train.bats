@@ -131,25 +131,70 @@ END
   [ -f "$OUTPUT/checkpoints/last/pretrained_model/model.safetensors" ]
 }
 
-# bats test_tags=slow
-@test "a signal ends all processes" {
+# started [VARIABLE=VALUE ...]: a training of two processes that runs, in a process group of its own; sets launcher.
+started() {
   small_run 100000
-  GPUS=2 "$REPO/scripts/train.sh" >"$BATS_TEST_TMPDIR/log" 2>&1 3>&- &
+  env GPUS=2 "$@" setsid "$REPO/scripts/train.sh" >"$BATS_TEST_TMPDIR/log" 2>&1 3>&- &
   launcher=$!
   for _ in {1..600}; do
     ! grep -q "train step=2/" "$BATS_TEST_TMPDIR/log" || break
     sleep 0.2
   done
   [ "$(pgrep -cf -- "$OUTPUT")" -ge 3 ]
-  kill -TERM "$launcher"
-  status=0
-  wait "$launcher" || status=$?
-  [ "$status" -eq 143 ]
-  run ! grep Traceback "$BATS_TEST_TMPDIR/log"
+}
+
+nothing_is_left() {
   # Decoding processes notice within 5 s that their trainer is gone.
   for _ in {1..100}; do
     pgrep -f -- "$OUTPUT" >/dev/null || return 0
     sleep 0.2
   done
   fail "still there: $(pgrep -af -- "$OUTPUT")"
+}
+
+# bats test_tags=slow
+@test "a signal ends all processes" {
+  for variable in A= RESULT="$BATS_TEST_TMPDIR/result"; do
+    started "$variable"
+    kill -TERM "$launcher"
+    status=0
+    wait "$launcher" || status=$?
+    [ "$status" -eq 143 ]
+    run ! grep Traceback "$BATS_TEST_TMPDIR/log"
+    nothing_is_left
+    rm -rf "$OUTPUT"
+  done
+}
+
+# bats test_tags=slow
+@test "what OSMO kills, the process group, takes all processes with it" {
+  started RESULT="$BATS_TEST_TMPDIR/result"
+  kill -KILL -- "-$launcher"
+  nothing_is_left
+}
+
+# bats test_tags=slow
+@test "RESULT gets the best checkpoint's policy and the metrics, without links; the status of a failure is kept" {
+  small_run
+  export RESULT=$BATS_TEST_TMPDIR/result
+  run "$REPO/scripts/train.sh"
+  [ "$status" -eq 0 ]
+  [ "$(cd "$RESULT" && echo *)" = "metrics.jsonl pretrained_model" ]
+  [ -z "$(find "$RESULT" -type l)" ]
+  cmp "$RESULT/pretrained_model/model.safetensors" "$OUTPUT/checkpoints/best/pretrained_model/model.safetensors"
+  run --separate-stderr "$REPO/scripts/train.sh"
+  [ "$status" -eq 2 ]
+  [[ $stderr == *"holds a run already"* ]]
+}
+
+@test "CHECKPOINT_URL, RESULT and RESUME of a URL need a folder for the output" {
+  copy_root
+  record python3
+  export DATA=$HOME
+  for variable in CHECKPOINT_URL=c/p RESULT="$HOME/r" RESUME=c/p; do
+    run --separate-stderr env "$variable" scripts/train.sh
+    assert_refused "OUTPUT"
+  done
+  RESUME=later run --separate-stderr scripts/train.sh
+  assert_refused "RESUME=later"
 }
