@@ -83,6 +83,7 @@ workflow_parameters() {
   azure=
   if [[ -n ${AZURE_STORAGE_ACCOUNT_NAME:-} && -n ${AZURE_STORAGE_ACCOUNT_KEY:-} ]]; then
     azure=1
+    [[ -z ${LOCALPATH:-} ]] || say "LOCALPATH=$LOCALPATH is not used: the Azure account and its key are set"
     DATA=${DATA:-${AZURE_BLOB_CONTAINER:+$AZURE_BLOB_CONTAINER/${AZURE_BLOB_PREFIX:-}}}
     [[ $DATA == */?* ]] || die "DATA is not set: name CONTAINER/PREFIX of the data, or AZURE_BLOB_CONTAINER and _PREFIX"
     [[ ! -d $DATA ]] || die "DATA=$DATA is a folder of this machine: name CONTAINER/PREFIX in blob storage"
