@@ -13,11 +13,17 @@ cd -- "$ROOT"
 export PATH="$ROOT/.venv/bin:$PATH"
 
 pytest=(python -m pytest -q --durations=10 --durations-min=5 -c tests/pytest.ini tests/python)
-bats=(tests/node_modules/bats/bin/bats --timing --print-output-on-failure tests/scripts)
+bats=(tests/node_modules/bats/bin/bats --timing --print-output-on-failure)
 if [[ -n $FAST ]]; then
   pytest+=(-m "not slow")
   bats+=(--filter-tags '!slow')
 fi
+# These two files take as long as all others.
+heavy=(tests/scripts/test_images.bats tests/scripts/test_run_local.bats)
+light=()
+for file in tests/scripts/*.bats; do
+  [[ " ${heavy[*]} " == *" $file "* ]] || light+=("$file")
+done
 
 results=()
 failed=0
@@ -26,26 +32,35 @@ part() {
   shift
   say "== $name"
   "$@" </dev/null || verdict=FAILED failed=1
-  results+=("$(printf '%-7s %-5s %4d s' "$verdict" "$name" $((SECONDS - start)))")
+  results+=("$(printf '%-7s %-14s %4d s' "$verdict" "$name" $((SECONDS - start)))")
 }
 
-# The rest of pytest's run, which began with bats'.
+logs=$(mktemp -d)
+trap 'rm -rf -- "$logs"' EXIT
+
+# beside NAME COMMAND ...: starts it beside what follows; `part NAME end_of NAME` is its end.
+beside() {
+  local name=$1
+  shift
+  "$@" </dev/null >"$logs/$name" 2>&1 &
+  printf '%s\n' "$!" >"$logs/$name.pid"
+}
+
 # shellcheck disable=SC2329 # part calls it
-finish_pytest() {
+end_of() {
   local status=0
-  wait "$pytest_pid" || status=$?
-  cat -- "$log"
+  wait "$(<"$logs/$1.pid")" || status=$?
+  cat -- "$logs/$1"
   return "$status"
 }
 
 part lint "$ROOT/scripts/lint.sh"
-# Both mostly keep one core busy.
-log=$(mktemp)
-trap 'rm -f -- "$log"' EXIT
-"${pytest[@]}" </dev/null >"$log" 2>&1 &
-pytest_pid=$!
-part bats "${bats[@]}"
-part pytest finish_pytest
+# None of them keeps a core busy all the time.
+beside pytest "${pytest[@]}"
+beside heavy "${bats[@]}" "${heavy[@]}"
+part bats "${bats[@]}" "${light[@]}"
+part "pytest's end" end_of pytest
+part "heavy's end" end_of heavy
 
 say "== summary"
 for result in "${results[@]}"; do
