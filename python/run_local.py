@@ -355,16 +355,17 @@ def next_id(base: Path, name: str) -> str:
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end everything as Ctrl-C does."""
+    """SIGTERM and SIGHUP end everything as Ctrl-C does; SIGINT, too, where we began with it ignored."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = [signal.signal(each, interrupt) for each in (signal.SIGTERM, signal.SIGHUP)]
+    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(each, interrupt) for each in caught]
     try:
         yield
     finally:
-        for each, handler in zip((signal.SIGTERM, signal.SIGHUP), before, strict=True):
+        for each, handler in zip(caught, before, strict=True):
             signal.signal(each, handler)
 
 

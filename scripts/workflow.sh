@@ -72,7 +72,7 @@ follow() {
   seen=0 reader=
   folder=$(mktemp -d)
   # A program in the background does not see Ctrl-C.
-  trap 'kill $reader 2>/dev/null; rm -rf -- "$folder"' EXIT
+  trap '[[ -z $reader ]] || kill "$reader" 2>/dev/null || true; rm -rf -- "$folder"' EXIT
   while [[ -z $last ]]; do
     read_status
     alive || last=1

@@ -67,8 +67,7 @@ becomes() {
   if [[ -n $REAL_OSMO ]]; then
     "$OSMO_SET_STATUS" "$1" "$2" >/dev/null
   else
-    python -c 'import json, sys; p, i, s = sys.argv[1:]; d = json.load(open(p)); d[i]["status"] = s; json.dump(d, open(p, "w"))' \
-      "$OSMO_STATE/workflows.json" "$1" "$2"
+    edit_workflow "$1" 'w["status"] = text' "$2"
   fi
 }
 
@@ -77,9 +76,25 @@ log_line() {
     "$OSMO_SET_STATUS" "$1" RUNNING >/dev/null
     "$OSMO_SET_STATUS" "$1" --log "$2" >/dev/null
   else
-    python -c 'import json, sys; p, i, s = sys.argv[1:]; d = json.load(open(p)); d[i]["logs"] += ["[train] " + s]; json.dump(d, open(p, "w"))' \
-      "$OSMO_STATE/workflows.json" "$1" "$2"
+    edit_workflow "$1" 'w["logs"].append("[train] " + text)' "$2"
   fi
+}
+
+# edit_workflow ID STATEMENT TEXT: on w, what the stand-in knows of the workflow; in one step, as it may be reading.
+edit_workflow() {
+  python - "$OSMO_STATE/workflows.json" "$@" <<'EOF_PYTHON'
+import json
+import os
+import sys
+
+path, name, statement, text = sys.argv[1:]
+with open(path) as file:
+    workflows = json.load(file)
+exec(statement, {"w": workflows[name], "text": text})
+with open(path + ".edit", "w") as file:
+    json.dump(workflows, file)
+os.replace(path + ".edit", path)
+EOF_PYTHON
 }
 
 script() {

@@ -34,7 +34,10 @@ def read(name: str) -> dict[str, Any]:
 
 
 def write(name: str, value: dict[str, Any]) -> None:
-    (STATE / f"{name}.json").write_text(json.dumps(value))
+    # Another call may read it at the same moment.
+    new = STATE / f"{name}.{os.getpid()}"
+    new.write_text(json.dumps(value))
+    new.replace(STATE / f"{name}.json")
 
 
 def fail(
