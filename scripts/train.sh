@@ -149,11 +149,11 @@ run_training() {
 write_result() {
   local best=$OUTPUT/checkpoints/best
   [[ -e $best ]] || best=$OUTPUT/checkpoints/last
-  mkdir -p -- "$RESULT"
-  cp -- "$OUTPUT/metrics.jsonl" "$RESULT/"
-  rm -rf -- "$RESULT/pretrained_model" "$RESULT/.pretrained_model"
-  cp -RL -- "$best/pretrained_model" "$RESULT/.pretrained_model"
-  mv -- "$RESULT/.pretrained_model" "$RESULT/pretrained_model"
+  mkdir -p -- "$RESULT" &&
+    rm -rf -- "$RESULT/pretrained_model" "$RESULT/.pretrained_model" &&
+    cp -RL -- "$best/pretrained_model" "$RESULT/.pretrained_model" &&
+    cp -- "$OUTPUT/metrics.jsonl" "$RESULT/" &&
+    mv -- "$RESULT/.pretrained_model" "$RESULT/pretrained_model"
 }
 
 publisher=
