@@ -294,20 +294,24 @@ class _Conversion:
         )
         if not len(states):
             raise RecordingFault(
-                "no_overlap", "there is no time at which all topics have messages" + self._spans(tracks)
+                "no_overlap", "there is no time at which all topics have messages" + self._span(tracks)
             )
         if len(states) < max(1, config.min_length_s * config.fps):
             raise RecordingFault(
                 "too_short",
                 f"{len(states) / config.fps:.2f} s with all topics, min_length_s is {config.min_length_s:g}"
-                + self._spans(tracks),
+                + self._span(tracks),
             )
         return self._write(states, actions, tracks, start_ns)
 
-    def _spans(self, tracks: dict[str, Any]) -> str:
-        """From when to when each track goes, for messages about topics that do not meet."""
-        spans = [f"{name} to {track.last_ns / NS:.2f} s" for name, track in tracks.items() if track.last_ns]
-        return f" (all begin by {next(iter(tracks.values())).start_ns / NS:.2f} s; {', '.join(spans)})"
+    def _span(self, tracks: dict[str, Any]) -> str:
+        """From when to when all topics have messages, for a sentence about that time."""
+        start_ns = next(iter(tracks.values())).start_ns
+        name, track = min(tracks.items(), key=lambda item: item[1].last_ns or 0)
+        if not track.last_ns:
+            return f"; {name} has none behind {start_ns / NS:.2f} s, when the last of them begins"
+        ends = f"the first ends at {track.last_ns / NS:.2f} s ({name})"
+        return f"; the last begins at {start_ns / NS:.2f} s, {ends}"
 
     def _find_start(self) -> int:
         """The first time that every track has a message at or before it, ns."""
