@@ -70,4 +70,5 @@ def worker_errors() -> Iterator[None]:
     except RuntimeError as error:
         if not re.match(r"DataLoader worker .*(killed by signal|exited unexpectedly)", str(error)):
             raise
-        raise TryAgain(f"{str(error).splitlines()[0]} Out of memory? Lower data.num_workers") from error
+        what = str(error).splitlines()[0].rstrip(". ")
+        raise TryAgain(f"{what}. Out of memory? Lower data.num_workers") from error
