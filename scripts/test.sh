@@ -25,23 +25,26 @@ for file in tests/scripts/*.bats; do
   [[ " ${heavy[*]} " == *" $file "* ]] || light+=("$file")
 done
 
+logs=$(mktemp -d)
+trap 'rm -rf -- "$logs"' EXIT
 results=()
 failed=0
+
+# part NAME COMMAND ...: runs it and notes how it ended.
 part() {
   local name=$1 start=$SECONDS verdict=passed
   shift
+  [[ ! -f $logs/$name.start ]] || start=$(<"$logs/$name.start")
   say "== $name"
   "$@" </dev/null || verdict=FAILED failed=1
-  results+=("$(printf '%-7s %-14s %4d s' "$verdict" "$name" $((SECONDS - start)))")
+  results+=("$(printf '%-7s %-6s %4d s' "$verdict" "$name" $((SECONDS - start)))")
 }
-
-logs=$(mktemp -d)
-trap 'rm -rf -- "$logs"' EXIT
 
 # beside NAME COMMAND ...: starts it beside what follows; `part NAME end_of NAME` is its end.
 beside() {
   local name=$1
   shift
+  printf '%s\n' "$SECONDS" >"$logs/$name.start"
   "$@" </dev/null >"$logs/$name" 2>&1 &
   printf '%s\n' "$!" >"$logs/$name.pid"
 }
@@ -59,8 +62,8 @@ part lint "$ROOT/scripts/lint.sh"
 beside pytest "${pytest[@]}"
 beside heavy "${bats[@]}" "${heavy[@]}"
 part bats "${bats[@]}" "${light[@]}"
-part "pytest's end" end_of pytest
-part "heavy's end" end_of heavy
+part pytest end_of pytest
+part heavy end_of heavy
 
 say "== summary"
 for result in "${results[@]}"; do
