@@ -32,20 +32,25 @@ failed=0
 
 # part NAME COMMAND ...: runs it and notes how it ended.
 part() {
-  local name=$1 start=$SECONDS verdict=passed
+  local name=$1 start=$SECONDS verdict=passed took
   shift
-  [[ ! -f $logs/$name.start ]] || start=$(<"$logs/$name.start")
   say "== $name"
   "$@" </dev/null || verdict=FAILED failed=1
-  results+=("$(printf '%-7s %-6s %4d s' "$verdict" "$name" $((SECONDS - start)))")
+  took=$((SECONDS - start))
+  [[ ! -f $logs/$name.took ]] || took=$(<"$logs/$name.took")
+  results+=("$(printf '%-7s %-6s %4d s' "$verdict" "$name" "$took")")
 }
 
 # beside NAME COMMAND ...: starts it beside what follows; `part NAME end_of NAME` is its end.
 beside() {
-  local name=$1
+  local name=$1 start=$SECONDS
   shift
-  printf '%s\n' "$SECONDS" >"$logs/$name.start"
-  "$@" </dev/null >"$logs/$name" 2>&1 &
+  {
+    local status=0
+    "$@" </dev/null >"$logs/$name" 2>&1 || status=$?
+    printf '%s\n' $((SECONDS - start)) >"$logs/$name.took"
+    exit "$status"
+  } &
   printf '%s\n' "$!" >"$logs/$name.pid"
 }
 
