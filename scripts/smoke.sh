@@ -10,7 +10,7 @@ help_wanted "$@"
 OUTPUT=${OUTPUT:-$ROOT/outputs/smoke}
 # What is set for `make train` and `make eval` is not meant for this walk.
 unset DATA CONFIG OVERRIDES RESUME GPUS CHECKPOINT EPISODES TRAIN EVAL
-unset NNODES NODE_RANK MASTER_ADDR MASTER_PORT
+unset NNODES NODE_RANK MASTER_ADDR MASTER_PORT SOURCE CHECKPOINT_URL RESULT SCRATCH REPORT
 
 dataset=$OUTPUT/dataset
 train=$OUTPUT/train
