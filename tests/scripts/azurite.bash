@@ -87,7 +87,9 @@ blob_setup() {
   start_faults "$FAULTS"
   export AZURE_STORAGE_BLOB_ENDPOINT=http://$PROXY/devstoreaccount1
   export STALL_SECONDS_MINIMUM=1 STALL_SECONDS=60
-  CON=con-$BATS_TEST_NUMBER
+  # A name of the file's own, since other files may run beside it: blob_teardown looks for azcopy by this name.
+  CON=$(basename -- "$BATS_TEST_FILENAME" .bats)
+  CON=${CON//_/-}-$BATS_TEST_NUMBER
   WORK=$BATS_TEST_TMPDIR/work
   DEST=$WORK/data
   export TMPDIR=$BATS_TEST_TMPDIR/tmp
