@@ -30,13 +30,13 @@ from file_tree import (
     Manifest,
     hash_files,
     intact,
-    load_manifest,
     local_names,
     read_record,
     scan,
     walk,
     with_current_times,
 )
+from publish import published_manifest
 
 
 class NothingThere(UserError):
@@ -80,14 +80,7 @@ class BlobSource:
         self.more = len(listed) - len(self.wanted.files)
 
     def _published(self, md5: str, known: Manifest, listed: Mapping[str, Entry], where: str) -> Manifest:
-        if md5 and known.origin_md5 == md5:
-            manifest = known
-        else:
-            path = self.azcopy.work / "published.json"
-            status = self.azcopy.copy(self.azcopy.location.url(MANIFEST), str(path), "--from-to=BlobLocal")
-            if status != 0 or not path.is_file():
-                raise self.azcopy.failure(f"cannot read {where}{MANIFEST}")
-            manifest = load_manifest(path.read_bytes(), where + MANIFEST)
+        manifest = known if md5 and known.origin_md5 == md5 else published_manifest(self.azcopy)
         bad = [
             path
             for path, entry in manifest.files.items()

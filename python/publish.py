@@ -39,7 +39,7 @@ def publish(root: Path, azcopy: Azcopy, prune: bool) -> str:
     manifest_md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
 
     listing = {blob.name: blob for blob in azcopy.list()}
-    earlier = _published(azcopy) if prune and MANIFEST in listing else Manifest({})
+    earlier = published_manifest(azcopy) if prune and MANIFEST in listing else Manifest({})
     different = _different(tree, listing)
     if not different and MANIFEST in listing and listing[MANIFEST].md5 == manifest_md5:
         return f"{where} is up to date"
@@ -75,11 +75,14 @@ def publish(root: Path, azcopy: Azcopy, prune: bool) -> str:
     )
 
 
-def _published(azcopy: Azcopy) -> Manifest:
-    path = azcopy.work / "earlier.json"
-    if azcopy.copy(azcopy.location.url(MANIFEST), str(path), "--from-to=BlobLocal") != 0:
-        raise azcopy.failure(f"cannot read {azcopy.location}{MANIFEST}")
-    return load_manifest(path.read_bytes(), f"{azcopy.location}{MANIFEST}")
+def published_manifest(azcopy: Azcopy) -> Manifest:
+    """What the location's manifest says. UserError or TryAgain where it cannot be read."""
+    where = f"{azcopy.location}{MANIFEST}"
+    path = azcopy.work / "published.json"
+    status = azcopy.copy(azcopy.location.url(MANIFEST), str(path), "--from-to=BlobLocal")
+    if status != 0 or not path.is_file():
+        raise azcopy.failure(f"cannot read {where}")
+    return load_manifest(path.read_bytes(), where)
 
 
 def _different(tree: Manifest, listing: Mapping[str, Blob]) -> list[str]:

@@ -144,7 +144,7 @@ class Rehearsal:
             run.process.wait()
             run.reader.join()
             if not run.killed:
-                upload(run)
+                upload(run, output_urls(run.task, self.workflow_id))
                 self.outputs[run.task.name] = run.output
         return verdict, reason
 
@@ -220,10 +220,13 @@ def prepare_folders(run: Run, outputs: Mapping[str, Path]) -> None:
             transfer("fetch.sh", source, str(target))
 
 
-def upload(run: Run) -> None:
-    """Hand the output to its URLs; the names that OSMO's ``output/*`` means, and no links to folders."""
-    for url in run.task.outputs:
-        url = url.replace("{{workflow_id}}", run.folder.parent.parent.name)
+def output_urls(task: Task, workflow_id: str) -> list[str]:
+    return [url.replace("{{workflow_id}}", workflow_id) for url in task.outputs]
+
+
+def upload(run: Run, urls: list[str]) -> None:
+    """Hand the output to ``urls``; the names that OSMO's ``output/*`` means, and no links to folders."""
+    for url in urls:
         if not any(not entry.name.startswith(".") for entry in run.output.iterdir()):
             continue
         staging = run.folder / "upload"
@@ -333,7 +336,7 @@ def plan(workflow: Workflow, workflow_id: str, work: Path) -> list[dict[str, Any
                     "environment": environment,
                     "credentials": {name: dict(keys) for name, keys in task.credentials.items()},
                     "inputs": [source for _, source in task.inputs],
-                    "outputs": [url.replace("{{workflow_id}}", workflow_id) for url in task.outputs],
+                    "outputs": output_urls(task, workflow_id),
                 }
             )
     return tasks

@@ -26,12 +26,7 @@ help_wanted "$@"
 
 REGISTRY=${REGISTRY:-localhost}
 wanted_images
-TAG=${TAG:-$(default_tag)}
-names=()
-for image in "${IMAGES[@]}"; do
-  name=$(image_name "$image")
-  names+=("$name")
-done
+name_images
 
 # Build arguments can be read in the image's history.
 for name in AZCOPY_URL BACKBONE_URL; do

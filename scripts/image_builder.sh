@@ -32,3 +32,15 @@ wanted_images() {
     *) die "IMAGE=$IMAGE: train, eval, or nothing for both" ;;
   esac
 }
+
+# name_images: sets TAG where it is not set, and names, those of IMAGES.
+# shellcheck disable=SC2034 # names is for the script that sources this
+name_images() {
+  local image name
+  TAG=${TAG:-$(default_tag)}
+  names=()
+  for image in "${IMAGES[@]}"; do
+    name=$(image_name "$image")
+    names+=("$name")
+  done
+}

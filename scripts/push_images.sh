@@ -17,12 +17,7 @@ help_wanted "$@"
 
 wanted_images
 [[ -n ${REGISTRY:-} ]] || image_name train # says so
-TAG=${TAG:-$(default_tag)}
-names=()
-for image in "${IMAGES[@]}"; do
-  name=$(image_name "$image")
-  names+=("$name")
-done
+name_images
 find_builder
 
 work=$(mktemp -d)

@@ -10,13 +10,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 source "$ROOT/scripts/secrets_file.sh"
 # shellcheck source=scripts/workflow_parameters.sh
 source "$ROOT/scripts/workflow_parameters.sh"
-case ${1:-} in
-  -h | --help)
-    usage
-    workflow_usage
-    exit
-    ;;
-esac
+workflow_help_wanted "$@"
 
 load_secrets
 DRY_RUN=${DRY_RUN:-}

@@ -16,13 +16,7 @@ source "$ROOT/scripts/image_names.sh"
 source "$ROOT/scripts/osmo_cli.sh"
 # shellcheck source=scripts/workflow_parameters.sh
 source "$ROOT/scripts/workflow_parameters.sh"
-case ${1:-} in
-  -h | --help)
-    usage
-    workflow_usage
-    exit
-    ;;
-esac
+workflow_help_wanted "$@"
 
 load_secrets
 DRY_RUN=${DRY_RUN:-}

@@ -32,6 +32,17 @@ workflow_usage() {
 USAGE
 }
 
+# workflow_help_wanted "$@": help_wanted, with those variables.
+workflow_help_wanted() {
+  case ${1:-} in
+    -h | --help)
+      usage
+      workflow_usage
+      exit
+      ;;
+  esac
+}
+
 # workflow_parameters: reads the variables above and sets workflow_file, nodes, azure (1 or nothing) and set_arguments
 # (--set and --set-string for osmo). data_url and images are the caller's: data_url, train_image, eval_image.
 workflow_parameters() {
