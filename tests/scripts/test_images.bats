@@ -84,8 +84,12 @@ plant() {
 }
 
 # in_image train|eval [OPTION ...] -- COMMAND: a new container, with the network and the images' own user, as in a cluster.
+# What COMMAND says goes through a file: buildah's chroot isolation ends without waiting for its relay of the output, and
+# loses it on a busy machine (always with strace -e inject=ppoll:delay_exit=20000).
 in_image() {
-  local container status=0 options=()
+  local container status=0 options=() said=$BATS_TEST_TMPDIR/said
+  mkdir -p "$said"
+  chmod 777 "$said"
   container=$(buildah from "localhost/ur10e-act-$1:t")
   shift
   while [[ $1 != -- ]]; do
@@ -95,9 +99,22 @@ in_image() {
   shift
   # A name that resolves, as a cluster's do, and an end, should something wait for another in vain.
   timeout 120 buildah run --isolation chroot --hostname localhost --volume "$REPO/tests/fixtures/ur10e_v3_by_lerobot_0_4_4:/data:ro" \
-    --volume "$WORK/output:/output" "${options[@]}" "$container" -- "$@" || status=$?
+    --volume "$WORK/output:/output" --volume "$said:/said" "${options[@]}" "$container" -- \
+    sh -c 'exec "$@" >/said/words 2>&1' sh "$@" || status=$?
   buildah rm "$container" >/dev/null
+  cat "$said/words"
+  rm "$said/words"
   return "$status"
+}
+
+# refuses MESSAGE COMMAND ...: COMMAND, a build, fails and says so; built again when the words were lost as above.
+refuses() {
+  for _ in 1 2 3; do
+    run "${@:2}"
+    [ "$status" -ne 0 ]
+    [[ $output != *"$1"* ]] || return 0
+  done
+  assert_says "$1"
 }
 
 # digests IMAGE: its layers, lowest first.
@@ -117,7 +134,6 @@ setup() {
 @test "the base's torch is not replaced: the check at the end of the build says so, and so does the image" {
   grep -q '^kept from the base:.* torch 2.6.0+debian' "$WORK/build.log"
   grep -q '^kept from the base:.* packaging 25.0 .*psutil 7.0.0' "$WORK/build.log"
-  grep -q '^as in the base, and lerobot, av and pyarrow are there' "$WORK/build.log"
   for image in train eval; do
     run in_image "$image" -- sh -c 'python3 docker/check_image.py verify docker/base.json &&
       python3 -c "import torch; print(torch.__file__)" && ls /opt/venv/lib/python3*/site-packages'
@@ -219,10 +235,9 @@ few_packages() {
 @test "a package that wants another torch ends the build" {
   few_packages
   other=$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' python/requirements.lock)
-  IMAGE=eval TAG=bad EXTRA_PACKAGES=$other run scripts/build_images.sh
+  IMAGE=eval TAG=bad EXTRA_PACKAGES=$other refuses onflict scripts/build_images.sh
   [ "$status" -eq 2 ]
   assert_says "$other"
-  [[ $output == *onflict* ]] || fail "$output"
   run ! buildah inspect --type image localhost/ur10e-act-eval:bad
 }
 
@@ -234,17 +249,14 @@ USER root
 RUN cp -r /usr/lib/python3/dist-packages/torchvision* /opt/venv/lib/python3*/site-packages/
 RUN python3 docker/check_image.py verify docker/base.json
 DOCKERFILE
-  run buildah build --isolation chroot "$BATS_TEST_TMPDIR/replaced"
-  [ "$status" -ne 0 ]
-  assert_says "check_image.py: torchvision: folder was /usr/lib/python3/dist-packages/torchvision in the base and is /opt/venv"
+  refuses "check_image.py: torchvision: folder was /usr/lib/python3/dist-packages/torchvision in the base and is /opt/venv" \
+    buildah build --isolation chroot "$BATS_TEST_TMPDIR/replaced"
 }
 
 @test "weights or an azcopy that are other files than pinned end the build" {
   cd "$WORK/checkout"
-  BACKBONE_SHA256=${AZCOPY_SHA256} IMAGE=train TAG=bad run scripts/build_images.sh
+  BACKBONE_SHA256=${AZCOPY_SHA256} IMAGE=train TAG=bad refuses "it is another file" scripts/build_images.sh
   [ "$status" -eq 2 ]
-  assert_says "it is another file"
-  AZCOPY_SHA256=${BACKBONE_SHA256} IMAGE=eval TAG=bad run scripts/build_images.sh
+  AZCOPY_SHA256=${BACKBONE_SHA256} IMAGE=eval TAG=bad refuses "it is another file" scripts/build_images.sh
   [ "$status" -eq 2 ]
-  assert_says "it is another file"
 }
