@@ -11,14 +11,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from azcopy import Azcopy, Progress, find_credentials, parse_location, run_transfer
 from durable import write_file
@@ -77,7 +78,22 @@ class BlobSource:
             self.wanted = Manifest(listed, source=where)
         else:
             self.wanted = self._published(published.md5 or "", known, listed, where)
-        self.more = len(listed) - len(self.wanted.files)
+        self.listed = len(listed)
+
+    def leave_out(self, recordings: Iterable[Mapping[str, Any]]) -> int:
+        """Do not want those of ``recordings`` (bytes and MD5 of files, by path) that are here as they were;
+        how many."""
+        count = 0
+        for files in recordings:
+            if all(
+                (entry := self.wanted.files.get(path)) is not None
+                and (entry.bytes, entry.md5) == (file["bytes"], file["md5"])
+                for path, file in files.items()
+            ):
+                count += 1
+                for path in files:
+                    del self.wanted.files[path]
+        return count
 
     def _published(self, md5: str, known: Manifest, listed: Mapping[str, Entry], where: str) -> Manifest:
         manifest = known if md5 and known.origin_md5 == md5 else published_manifest(self.azcopy)
@@ -97,8 +113,8 @@ class BlobSource:
     def copy(self, missing: Sequence[str], staging: Path, some_came: Callable[[], None]) -> None:
         # The caller compares every MD5; to have azcopy do it as well would cost as much again.
         options = ["--recursive", "--from-to=BlobLocal", "--overwrite=false", "--check-md5=NoCheck"]
-        if self.more:
-            # Costs two requests a file, but brings nothing that the manifest does not name.
+        if self.listed > len(self.wanted.files):
+            # Costs two requests a file, but brings nothing else.
             names = self.azcopy.work / "names"
             names.write_text("".join(self.names[path] + "\n" for path in missing))
             options += ["--list-of-files", str(names)]
@@ -181,6 +197,7 @@ def fetch(source: Source, dest: Path, state: Path, verify: bool) -> str:
     if everything == here == set(good) | linked:
         result = Manifest(good, wanted.links, wanted.source, wanted.origin_md5)
         if result != record:
+            dest.mkdir(exist_ok=True)
             write_file(dest / MANIFEST, result.dumps())
         shutil.rmtree(staging, ignore_errors=True)
         return "is up to date"
@@ -337,6 +354,12 @@ def main() -> None:
     )
     parser.add_argument("--if-any", action="store_true", help="end well where there is nothing, with no DEST")
     parser.add_argument("--verify", action="store_true", help="hash every local file, whatever its times say")
+    parser.add_argument(
+        "--unless-converted",
+        type=Path,
+        metavar="DATASET",
+        help="leave out recordings that are in DATASET already and have not changed",
+    )
     parser.add_argument("source", nargs="?", metavar="SOURCE")
     parser.add_argument("dest", metavar="DEST")
     args = parser.parse_args()
@@ -379,10 +402,25 @@ def main() -> None:
                     raise
                 say(f"nothing to bring yet: {nothing}")
                 return
+            if args.unless_converted:
+                count = source.leave_out(converted_recordings(args.unless_converted))
+                say(f"{count} recordings are in {args.unless_converted} already and are left out")
         else:
             source = LocalSource(root)
         say(f"{dest} {fetch(source, dest, state, args.verify)}")
     print(dest)
+
+
+def converted_recordings(dataset: Path) -> list[Mapping[str, Any]]:
+    """The files of every recording that is an episode of ``dataset``, as its conversion.json has them."""
+    path = dataset / "conversion.json"
+    try:
+        recordings = json.loads(path.read_text())["recordings"]
+        return [entry["files"] for entry in recordings if entry["status"] == "kept"]
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is not what convert.sh writes: convert to another folder") from None
 
 
 def source_of(environ: Mapping[str, str]) -> str:

@@ -69,6 +69,15 @@ class RecordingFault(Exception):
         self.code, self.message = code, " ".join(message.split())
 
 
+class Digests(NamedTuple):
+    """``whole``: SHA-256 over names and bytes of a recording's files; ``content``: over the bytes of its
+    parts alone; ``files``: bytes and MD5 of each, by path below the searched folder, as Blob lists them."""
+
+    whole: str
+    content: str
+    files: dict[str, dict[str, Any]]
+
+
 @dataclass(frozen=True)
 class Recording:
     """One recording: ``name`` is its path below the searched folder, ``parts`` its files in order."""
@@ -87,20 +96,27 @@ class Recording:
         beside = [part.with_name(part.name + end) for part in self.parts for end in ("-wal", "-journal")]
         return [file for file in (*self.parts, *beside, self.metadata) if file and file.is_file()]
 
-    def digests(self) -> tuple[str, str]:
-        """SHA-256 over names and bytes of ``files()``, and over the bytes of the parts alone."""
-        content, names = hashlib.sha256(), []
+    def digests(self) -> Digests:
+        """Hashes of ``files()``, all from one reading."""
+        content, names, files = hashlib.sha256(), [], {}
+        top = self.path.parents[len(Path(self.name).parts) - 1]
         buffer = memoryview(bytearray(1 << 20))
+        metadata = b""
         for file in self.files():
-            names.append(f"{file.name} {file.stat().st_size}\n")
+            size = file.stat().st_size
+            names.append(f"{file.name} {size}\n")
+            md5 = hashlib.md5(usedforsecurity=False)
             if file == self.metadata:
-                continue
-            with file.open("rb", buffering=0) as source:
-                while count := source.readinto(buffer):
-                    content.update(buffer[:count])
-        whole = hashlib.sha256("".join(names).encode() + content.digest())
-        whole.update(self.metadata.read_bytes() if self.metadata else b"")
-        return whole.hexdigest(), content.hexdigest()
+                metadata = file.read_bytes()
+                md5.update(metadata)
+            else:
+                with file.open("rb", buffering=0) as source:
+                    while count := source.readinto(buffer):
+                        content.update(buffer[:count])
+                        md5.update(buffer[:count])
+            files[file.relative_to(top).as_posix()] = {"bytes": size, "md5": md5.hexdigest()}
+        whole = hashlib.sha256("".join(names).encode() + content.digest() + metadata)
+        return Digests(whole.hexdigest(), content.hexdigest(), files)
 
 
 class Message(NamedTuple):

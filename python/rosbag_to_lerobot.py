@@ -64,13 +64,16 @@ class Options:
 def convert(bags: Path, output: Path, config: ConvertConfig, options: Options = Options()) -> dict[str, Any]:
     """Converts all recordings in ``bags`` that ``output`` does not have yet; returns conversion.json.
 
-    Raises UserError, leaving ``output`` as it is: no recording there, none usable, one changed since it was
-    converted, another configuration than before, or with ``strict`` any that would be skipped.
+    Recordings that ``output`` has need not be in ``bags``. Raises UserError, leaving ``output`` as it is: no
+    recording in either, none usable, one changed since it was converted, another configuration than
+    before, or with ``strict`` any that would be skipped.
     """
     output = Path(output).absolute()
-    if Path(bags).is_dir() and folder_kind(bags) == "dataset":
-        raise UserError(f"{bags}: is a LeRobot dataset already; there is nothing to convert")
     recordings = find_recordings(bags)
+    if not recordings and output.is_dir():
+        print(f"{bags}: no recordings here; {output} stays as it is", file=sys.stderr)
+    elif folder_kind(bags) == "dataset":
+        raise UserError(f"{bags}: is a LeRobot dataset already; there is nothing to convert")
     pieces = output.parent / f".{output.name}.pieces"
     with _locked(pieces, output):
         before = None if options.overwrite else _read_report(output, config)
@@ -188,7 +191,7 @@ def _make_pieces(recordings, config, options: Options, pieces: Path, before) -> 
     ]
     reports: dict[str, dict[str, Any]] = {}
     total = sum(_messages(recording, config) for recording in recordings if recording.name not in known)
-    workers = min(options.workers or os.cpu_count() or 1, len(jobs))
+    workers = max(1, min(options.workers or os.cpu_count() or 1, len(jobs)))
     context = multiprocessing.get_context("spawn")
     done = context.Value("q", 0)
     with tqdm(total=total, unit=" messages", unit_scale=True, disable=None, file=sys.stderr) as bar:
@@ -246,7 +249,7 @@ def _work(
 ) -> dict[str, Any]:
     """The report of one recording, from its piece where a killed run left one."""
     try:
-        digest, content = recording.digests()
+        digest, content, files = recording.digests()
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
     if known is not None:
@@ -270,7 +273,8 @@ def _work(
             report = convert_recording(recording, config, folder, recover, progress)
         except OSError as error:
             raise UserError(f"{recording.name}: cannot be converted ({error})") from None
-    return report | {"digest": digest, "content": content, "recover": recover, "piece": folder.name}
+    digests = {"digest": digest, "content": content, "files": files}
+    return report | digests | {"recover": recover, "piece": folder.name}
 
 
 def _choose(reports: list[dict[str, Any]], before) -> list[dict[str, Any]]:
@@ -300,8 +304,8 @@ def _choose(reports: list[dict[str, Any]], before) -> list[dict[str, Any]]:
 
 
 def _skipped(report: dict[str, Any], code: str, reason: str) -> dict[str, Any]:
-    common = {key: report[key] for key in ("recording", "notes", "messages", "digest", "content", "recover")}
-    return common | {"status": "skipped", "code": code, "reason": reason}
+    keys = ("recording", "notes", "messages", "digest", "content", "files", "recover")
+    return {key: report[key] for key in keys} | {"status": "skipped", "code": code, "reason": reason}
 
 
 def _sizes(shapes: dict[str, list[int]]) -> str:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Summary: bring one dataset or one set of recordings to a local folder, whole or not at all
-# Usage: fetch.sh [--manifest] [--if-any] [--verify] [SOURCE] DEST
+# Usage: fetch.sh [OPTION ...] [SOURCE] DEST
 #   scripts/fetch.sh datasets/houston_recordings /data/houston
 #
 #   SOURCE      CONTAINER/PREFIX, https://HOST/CONTAINER/PREFIX or azure://ACCOUNT/CONTAINER/PREFIX;
@@ -8,6 +8,7 @@
 #   DEST        the folder; new, empty, or brought by fetch.sh before, and then brought up to date
 #   --manifest  refuse what publish.sh has not written to its end
 #   --if-any    where there is nothing, end well, print nothing and leave DEST alone
+#   --unless-converted DATASET  leave out recordings that are in the dataset DATASET, and in Blob as they were then
 #   --verify    hash every local file, also those whose size and times have not changed
 # Where no Azure credentials are configured, LOCALPATH is copied in place of SOURCE. Variables and secrets.env are
 # described in secrets.example.env. Prints the folder on stdout, everything else on stderr.

@@ -33,7 +33,11 @@ target=$DEST
 [[ ! -d $RECORDINGS ]] || target=$RECORDINGS
 "$ROOT/scripts/fetch.sh" "$@" ${SOURCE:+"$SOURCE"} "$target" >/dev/null
 kind=dataset
-[[ -f $target/meta/info.json ]] || kind=$("$python" "$ROOT/python/recordings.py" "$target")
+if [[ ! -f $target/meta/info.json ]]; then
+  # None may be there where all of them were left out.
+  kind=recordings
+  [[ $* == *--unless-converted* && -f $DEST/conversion.json ]] || kind=$("$python" "$ROOT/python/recordings.py" "$target")
+fi
 case $kind:$target in
   dataset:"$DEST")
     printf '%s\n' "$(realpath -- "$DEST")"

@@ -526,6 +526,31 @@ def test_later_runs_add_what_is_new_and_give_the_same_bytes_as_one_run(tmp_path:
     assert digests(tmp_path / "set") == digests(tmp_path / "once")
 
 
+def test_recordings_that_are_in_the_dataset_need_not_be_there(tmp_path: Path, capfd) -> None:
+    for number in range(3):
+        Bag(offset_s=number, start_ns=START_NS + number * NS).write(tmp_path / "bags" / "day" / f"r{number}")
+    converted(tmp_path / "bags", tmp_path / "once")
+    (tmp_path / "bags" / "day" / "r2").rename(tmp_path / "r2")
+    _, report = converted(tmp_path / "bags", tmp_path / "set")
+    for entry in report["recordings"]:
+        assert sorted(entry["files"]) == sorted(
+            file.relative_to(tmp_path / "bags").as_posix()
+            for file in (tmp_path / "bags" / entry["recording"]).iterdir()
+        )
+        for name, file in entry["files"].items():
+            content = (tmp_path / "bags" / name).read_bytes()
+            assert file == {"bytes": len(content), "md5": hashlib.md5(content).hexdigest()}
+    (tmp_path / "none").mkdir()
+    before = digests(tmp_path / "set")
+    _, same = converted(tmp_path / "none", tmp_path / "set")
+    assert same == report and digests(tmp_path / "set") == before
+    assert f"{tmp_path / 'none'}: no recordings here; " in capfd.readouterr().err
+    (tmp_path / "more" / "day").mkdir(parents=True)
+    (tmp_path / "r2").rename(tmp_path / "more" / "day" / "r2")
+    converted(tmp_path / "more", tmp_path / "set")
+    assert digests(tmp_path / "set") == digests(tmp_path / "once")
+
+
 def test_files_roll_over_the_same_way_when_episodes_are_added(tmp_path: Path, monkeypatch) -> None:
     """Small limits: several files of each kind, of which the last goes on."""
 

@@ -112,6 +112,45 @@ teardown() { blob_teardown; }
   [ "$(<"$DEST/sub/a")" = a ]
 }
 
+@test "recordings that a dataset has are left out as long as Blob has them as they were" {
+  local dataset=$BATS_TEST_TMPDIR/dataset
+  seed 5
+  put rec/plain "no MD5" none
+  mkdir "$dataset"
+  # As conversion.json has them: two kept recordings, one of two files, one without MD5 in Blob, and a skipped one.
+  (
+    cd "$BATS_TEST_TMPDIR/rec"
+    printf 'no MD5' >plain
+    entry() {
+      printf '{"status": "%s", "files": {' "$1"
+      for file in "${@:2}"; do
+        printf '"%s": {"bytes": %d, "md5": "%s"},' "$file" "$(stat -c %s "$file")" "$(md5sum <"$file" | cut -c -32)"
+      done | sed 's/,$//'
+      printf '}}'
+    }
+    printf '{"recordings": [%s, %s, %s, %s]}' "$(entry kept 00 sub/below)" "$(entry kept 01 02)" "$(entry kept plain)" \
+      "$(entry skipped 03)" >"$dataset/conversion.json"
+  )
+  fetch --unless-converted "$dataset" "$CON/rec" "$DEST"
+  assert_ok
+  [[ $stderr == *"2 recordings are in $dataset already and are left out"* ]] || fail "$stderr"
+  [ "$(cd "$DEST" && echo *)" = "03 04 plain" ]
+  put rec/02 changed
+  fetch --unless-converted "$dataset" "$CON/rec" "$DEST"
+  assert_ok
+  [ "$(cd "$DEST" && echo *)" = "01 02 03 04 plain" ]
+  # All of them: DEST is there, with nothing in it.
+  rm -r "$DEST"
+  printf '{"recordings": [{"status": "kept", "files": {"below": {"bytes": 6, "md5": "%s"}}}]}' \
+    "$(printf 'below\n' | md5sum | cut -c -32)" >"$dataset/conversion.json"
+  fetch --unless-converted "$dataset" "$CON/rec/sub" "$DEST"
+  assert_ok
+  [ "$(ls -A "$DEST")" = .manifest.json ]
+  fetch --unless-converted "$BATS_TEST_TMPDIR/none" "$CON/rec/sub" "$DEST"
+  assert_ok
+  assert_same "$BATS_TEST_TMPDIR/rec/sub"
+}
+
 @test "blobs without MD5 come too; only their length, and later their version, can be compared" {
   put rec/a "some bytes" none
   put rec/b "other bytes" none

@@ -117,6 +117,13 @@ steps() {
   blob tree "$CON" "$WORK/third" recordings/third/
   WORKFLOW=convert DATA=$CON/recordings DATASET=$CON/dataset CPUS=1 rehearse
   assert_ok
+  assert_says "2 recordings are in "
+  [[ -n $(find "$ROOT/outputs/run-local" -path '*convert-2*/recordings/third/*') ]]
+  [[ -z $(find "$ROOT/outputs/run-local" -path '*convert-2*/recordings/first/*') ]]
+  WORKFLOW=convert DATA=$CON/recordings DATASET=$CON/dataset CPUS=1 rehearse
+  assert_ok
+  assert_says "no recordings here; "
+  assert_says " is up to date"
   OUTPUT='' fetch --manifest "$CON/dataset" "$WORK/dataset"
   assert_ok
   run "$ROOT/.venv/bin/python" "$ROOT/python/dataset.py" "$WORK/dataset"
