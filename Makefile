@@ -44,7 +44,7 @@ report: setup ## Turn training and evaluation into one page (TRAIN= EVAL= OUTPUT
 build-images: ## Build both images (IMAGE=train|eval TAG= BASE_IMAGE= DOCKER=docker|podman|buildah)
 	@scripts/build_images.sh
 
-push-images: ## Push the images: REGISTRY=HOST[:PORT][/PATH] (TAG= IMAGE= DOCKER=)
+push-images: ## Push the images (REGISTRY=HOST[:PORT][/PATH] TAG= IMAGE= DOCKER=)
 	@scripts/push_images.sh
 
 secrets: setup ## Store what secrets.env holds as OSMO credentials (DRY_RUN=1)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Summary: push the images that build_images.sh has built to a registry
 # Usage: push_images.sh
-#   REGISTRY   HOST[:PORT][/PATH] to push to; who may push is settled by DOCKER's own login
+#   REGISTRY   HOST[:PORT][/PATH] to push to (secrets.env); who may push is settled by DOCKER's own login
 #   TAG        default: the git description
 #   IMAGE      train or eval; default: both
 #   DOCKER     docker, podman or buildah; default: the first of them that is installed
@@ -9,6 +9,8 @@
 # Prints NAME@DIGEST of each on stdout, everything else on stderr.
 # shellcheck source=scripts/common.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source=scripts/secrets_file.sh
+source "$ROOT/scripts/secrets_file.sh"
 # shellcheck source=scripts/image_names.sh
 source "$ROOT/scripts/image_names.sh"
 # shellcheck source=scripts/image_builder.sh
@@ -16,7 +18,9 @@ source "$ROOT/scripts/image_builder.sh"
 help_wanted "$@"
 
 wanted_images
-[[ -n ${REGISTRY:-} ]] || image_name train # says so
+# Nothing else of that file is the builder's business.
+REGISTRY=${REGISTRY:-$(load_secrets && printf '%s' "${REGISTRY:-}")}
+[[ -n $REGISTRY ]] || image_name train # says so
 name_images
 find_builder
 

@@ -44,6 +44,24 @@ $REGISTRY/ur10e-act-eval@sha256:$(digest_of "$REGISTRY/ur10e-act-eval:v1")" ]
   grep -qE '^push \[--digestfile\] \[[^]]*\] \[--tls-verify=false\]' "$CALLS"
 }
 
+@test "REGISTRY comes from secrets.env, and nothing else of it reaches the builder" {
+  builder docker
+  REGISTRY="" built
+  cp "$REPO/secrets.example.env" .
+  printf 'REGISTRY=other.example.org/x\nAZURE_STORAGE_ACCOUNT_KEY=a2V5\n' >secrets.env
+  chmod 600 secrets.env
+  printf '#!/usr/bin/env bash\nenv >"%s"\nexec "%s" "$@"\n' "$HOME/env" "$(command -v docker)" >"$HOME/docker"
+  chmod +x "$HOME/docker"
+  IMAGE=train TAG=v1 REGISTRY="" DOCKER=$HOME/docker run --separate-stderr scripts/push_images.sh
+  [ "$status" -eq 0 ] || fail "$stderr"
+  [[ $output == other.example.org/x/ur10e-act-train@sha256:* ]]
+  grep -q '^TAG=v1' "$HOME/env"
+  run ! grep -q AZURE_STORAGE "$HOME/env"
+  chmod 644 secrets.env
+  REGISTRY="" run --separate-stderr scripts/push_images.sh
+  assert_refused "chmod 600"
+}
+
 @test "no registry, a malformed one, nothing built: one line, and nothing is pushed" {
   builder docker
   REGISTRY="" run --separate-stderr scripts/push_images.sh
