@@ -58,9 +58,10 @@ steps() {
 
 @test "a node that is killed: OSMO's retry goes on from the published checkpoint" {
   export WORKFLOW=ddp GPUS=2 STEPS=25 SAVE_MINUTES=0.02
+  : >"$LOG"
   "$ROOT/scripts/run_local.sh" >"$LOG" 2>&1 3>&- &
   running=$!
-  timeout 120 grep -qm1 'sent now' <(tail -n +1 -f --pid="$running" "$LOG" 2>/dev/null)
+  timeout 300 grep -qm1 'sent now' <(tail -n +1 -f --pid="$running" "$LOG" 2>/dev/null)
   pkill -9 -of "^[^ ]*python[0-9.]* -u $ROOT/python/train.py.*/train-1/0/scratch"
   status=0
   wait "$running" || status=$?

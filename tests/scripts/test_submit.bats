@@ -182,6 +182,7 @@ submitted() {
   local log=$BATS_TEST_TMPDIR/log
   "$ROOT/scripts/secrets.sh" 2>/dev/null
   for end in COMPLETED FAILED; do
+    : >"$log"
     WORKFLOW=train NAME=bats-watch WATCH=1 "$ROOT/scripts/submit.sh" >"$log" 2>&1 3>&- &
     watcher=$!
     timeout 60 grep -qm1 '^bats-watch-' <(tail -n +1 -f --pid="$watcher" "$log" 2>/dev/null)
