@@ -185,12 +185,8 @@ def mixtures(dataset, tmp_path_factory) -> tuple[list[Path], list]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("version", ["0.4.4", "0.6.1"])
-def test_later_lerobot_acts_bit_for_bit_as_032(dataset, mixtures, tmp_path, version):
-    variable = f"LEROBOT_{version.replace('.', '')}_PYTHON"
-    python = os.environ.get(variable)
-    if not python:
-        pytest.skip(f"{variable} names no Python with lerobot=={version} (a venv of its own)")
+def test_later_lerobot_acts_bit_for_bit_as_032(later_lerobot, dataset, mixtures, tmp_path):
+    version, python = later_lerobot
     folders, stock = mixtures
     for folder, expected, actions in zip(
         folders, stock, stock_actions(python, dataset, tmp_path, folders), strict=True

@@ -26,7 +26,6 @@ TASKS = ("reach", "grasp", "reach", "reach")
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 
 # Real lerobot in venvs of its own; the tests that need it are skipped without.
-REFERENCES = {"0.4.4": "LEROBOT_044_PYTHON", "0.6.1": "LEROBOT_061_PYTHON"}
 
 
 def features() -> dict[str, dict]:
@@ -308,11 +307,8 @@ def test_features_that_cannot_be_written_are_refused(tmp_path: Path, change: dic
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("version", REFERENCES)
-def test_lerobot_reads_and_edits_it(version: str, tmp_path: Path) -> None:
-    python = os.environ.get(REFERENCES[version])
-    if not python:
-        pytest.skip(f"{REFERENCES[version]} does not name the Python of a venv with lerobot {version}")
+def test_lerobot_reads_and_edits_it(later_lerobot: tuple[str, str], tmp_path: Path) -> None:
+    _, python = later_lerobot
     root = write(tmp_path / "dataset", **ROLLED)
     script = ROOT / "tests" / "reference" / "use_dataset.py"
     subprocess.run(

@@ -54,7 +54,6 @@ TOP = "/top/image_raw/compressed"
 CONFIG = ConvertConfig(task="reach", cameras={"top": CameraConfig(TOP)})
 MCAP, SQLITE = StoragePlugin.MCAP, StoragePlugin.SQLITE3
 FIRST_S = 0.004  # of Bag's pictures, and so of the rows
-REFERENCES = {"0.4.4": "LEROBOT_044_PYTHON", "0.6.1": "LEROBOT_061_PYTHON"}
 
 
 def options(**changes) -> Options:
@@ -668,11 +667,8 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("version", REFERENCES)
-def test_lerobot_reads_it(version: str, tmp_path: Path) -> None:
-    python = os.environ.get(REFERENCES[version])
-    if not python:
-        pytest.skip(f"{REFERENCES[version]} does not name the Python of a venv with lerobot {version}")
+def test_lerobot_reads_it(later_lerobot: tuple[str, str], tmp_path: Path) -> None:
+    _, python = later_lerobot
     for number in range(2):
         Bag(offset_s=number, start_ns=START_NS + number * NS).write(tmp_path / "bags" / f"r{number}")
     converted(tmp_path / "bags", tmp_path / "set")
