@@ -67,7 +67,7 @@ class BlobSource:
             path: Entry(listing[name].bytes, listing[name].md5, listing[name].modified)
             for path, name in self.names.items()
         }
-        self.markers = len(listing) - len(listed)
+        self.listed = len(listing)
         if published is None and need_manifest:
             raise NothingThere(
                 f"{where} has no {MANIFEST}: its upload has not ended, or publish.sh did not make it"
@@ -78,7 +78,6 @@ class BlobSource:
             self.wanted = Manifest(listed, source=where)
         else:
             self.wanted = self._published(published.md5 or "", known, listed, where)
-        self.listed = len(listed)
 
     def leave_out(self, recordings: Iterable[Mapping[str, Any]]) -> int:
         """Do not want those of ``recordings`` (bytes and MD5 of files, by path) that are here as they were;
@@ -114,7 +113,8 @@ class BlobSource:
         # The caller compares every MD5; to have azcopy do it as well would cost as much again.
         options = ["--recursive", "--from-to=BlobLocal", "--overwrite=false", "--check-md5=NoCheck"]
         if self.listed > len(self.wanted.files):
-            # Costs two requests a file, but brings nothing else.
+            # Costs two requests a file, but brings nothing else: of a marker of a folder azcopy would try to
+            # make a file, and remove the folder when that fails.
             names = self.azcopy.work / "names"
             names.write_text("".join(self.names[path] + "\n" for path in missing))
             options += ["--list-of-files", str(names)]
@@ -138,11 +138,9 @@ class BlobSource:
         if status == 0:
             return
         there = [path for path in missing if (staging / path).is_file()]
-        # A marker of a folder is a failure to azcopy and nothing to us.
-        if not self.markers or len(there) < len(missing):
-            raise self.azcopy.failure(
-                f"{self.azcopy.location}: {len(there)} of {len(missing)} files came (kept for the next run)"
-            )
+        raise self.azcopy.failure(
+            f"{self.azcopy.location}: {len(there)} of {len(missing)} files came (kept for the next run)"
+        )
 
 
 class LocalSource:
