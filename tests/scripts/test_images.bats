@@ -98,7 +98,7 @@ in_image() {
   done
   shift
   # A name that resolves, as a cluster's do, and an end, should something wait for another in vain.
-  timeout 120 buildah run --isolation chroot --hostname localhost --volume "$REPO/tests/fixtures/ur10e_v3_by_lerobot_0_4_4:/data:ro" \
+  timeout 600 buildah run --isolation chroot --hostname localhost --volume "$REPO/tests/fixtures/ur10e_v3_by_lerobot_0_4_4:/data:ro" \
     --volume "$WORK/output:/output" --volume "$said:/said" "${options[@]}" "$container" -- \
     sh -c 'exec "$@" >/said/words 2>&1' sh "$@" || status=$?
   buildah rm "$container" >/dev/null
