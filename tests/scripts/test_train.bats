@@ -2,6 +2,11 @@
 # shellcheck disable=SC2030,SC2031 # every test is a subshell, and its settings end with it
 load test_helper
 
+# What a test that fails leaves behind would slow all others down.
+teardown() {
+  pkill -KILL -f -- "$BATS_TEST_TMPDIR/" || true
+}
+
 @test "one process: plain Python" {
   copy_root
   record python3
