@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from config import Config, to_dict
 from durable import write_file
-from errors import UserError
+from errors import TryAgain, UserError
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -36,6 +36,22 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+def _start_wandb(output_dir: Path, config: Config) -> Any:
+    import wandb
+
+    try:
+        return wandb.init(
+            project=config.logging.wandb_project, dir=output_dir, config=to_dict(config), resume="allow"
+        )
+    except wandb.Error as error:
+        away = isinstance(error, wandb.errors.CommError) and not isinstance(
+            error, wandb.errors.AuthenticationError
+        )
+        raise (TryAgain if away else UserError)(
+            f"logging.wandb: {error}; set WANDB_API_KEY, or WANDB_MODE=offline"
+        ) from None
+
+
 class MetricsLogger:
     """Writes the records of one run; made with ``enabled=False`` (on all ranks but 0) it writes nothing."""
 
@@ -45,6 +61,7 @@ class MetricsLogger:
         """``start_step``: where training goes on; later records, of a run that died, are dropped.
 
         ``start``: the checkpoint that it goes on from; has the records where ``output_dir`` is new.
+        Raises UserError where ``output_dir`` cannot be written to or W&B refuses, TryAgain where it is away.
         """
         self.enabled = enabled
         if not enabled:
@@ -58,6 +75,13 @@ class MetricsLogger:
             disable=not self._interactive,
             dynamic_ncols=True,
         )
+        self._tensorboard = self._wandb = None
+        try:
+            self._open(output_dir, config, start_step, start)
+        except OSError as error:
+            raise UserError(f"{output_dir}: cannot be written to ({error.strerror})") from None
+
+    def _open(self, output_dir: Path, config: Config, start_step: int, start: Path | None) -> None:
         output_dir.mkdir(parents=True, exist_ok=True)
         path = output_dir / METRICS_FILE
         sources = [path, start / "training_state" / METRICS_FILE] if start else []
@@ -65,7 +89,6 @@ class MetricsLogger:
         kept = [record for record in read_metrics(source) if record["step"] <= start_step] if source else []
         write_file(path, "".join(json.dumps(record) + "\n" for record in kept).encode())
         self._file = path.open("a", encoding="utf-8", buffering=1)
-        self._tensorboard = None
         if config.logging.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -73,13 +96,8 @@ class MetricsLogger:
             self._tensorboard = SummaryWriter(
                 output_dir / "tensorboard", purge_step=start_step + 1 if start_step else None
             )
-        self._wandb = None
         if config.logging.wandb:
-            import wandb
-
-            self._wandb = wandb.init(
-                project=config.logging.wandb_project, dir=output_dir, config=to_dict(config), resume="allow"
-            )
+            self._wandb = _start_wandb(output_dir, config)
 
     def advance(self) -> None:
         """Count one step on the bar."""

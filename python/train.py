@@ -272,7 +272,9 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
         ResumableSampler(train_set, world.world_size, world.rank, training.seed, samples_seen),
     )
 
-    logger = MetricsLogger(output_dir, config, step, start, enabled=world.is_main)
+    logger = distributed.together(
+        world, lambda: MetricsLogger(output_dir, config, step, start, enabled=world.is_main)
+    )
     logger.say(
         f"training on {device.type} world_size={world.world_size} step={step}/{training.steps} "
         f"train_episodes={len(train_set.episodes)} train_frames={len(train_set)} "

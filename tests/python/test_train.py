@@ -287,6 +287,17 @@ def test_a_users_mistake_is_one_line_without_a_traceback(tiny: Path, tmp_path: P
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_an_output_that_cannot_be_written_to_is_one_line(tiny: Path, ranks: int) -> None:
+    """Rank 0 alone finds out; all ranks end."""
+    done = run_cli(tiny, tiny / "run", ranks=ranks)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, done.stderr
+    assert f"{tiny / 'run'}: cannot be written to (Not a directory)" in lines[0]
+    assert "Traceback" not in done.stderr
+
+
 def test_a_run_is_neither_overwritten_nor_resumed_as_another(tiny: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     config = tiny_config(tiny, output, "training.steps=2", "training.warmup_steps=0")
