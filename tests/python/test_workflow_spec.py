@@ -90,6 +90,7 @@ def test_all_workflows_with_all_parameters(
         assert ("RESULT" in environment) == (rank == 0)
         published = rest["output_url"] and data.get("azure_credential", "azure-storage")
         assert ("CHECKPOINT_URL" in environment) == bool(published)
+        assert environment.get("WANDB_RUN_ID") == ("{{workflow_id}}" if "wandb_credential" in rest else None)
         assert task.action(0) == "COMPLETE"
         assert {task.action(status) for status in (75, 134, 137, 143)} == {"RESCHEDULE"}
         assert {task.action(status) for status in (1, 2)} == {"FAIL"}
