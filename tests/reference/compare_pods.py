@@ -11,6 +11,7 @@ differences; 1 where there are any.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -77,14 +78,14 @@ def main() -> int:
                 if found and "/run-local/" in head:
                     value = osmo + tail
             value = "/tmp" if name == "SCRATCH" else value
-            environment[name] = value.replace(f"/{local_id}/", f"/{workflow_id}/")
+            environment[name] = re.sub(rf"\b{local_id}\b", workflow_id, value)
         if "MASTER_ADDR" in environment:
             host = theirs["environment"].get("MASTER_ADDR", "")
             if not host.endswith(".svc.cluster.local"):
                 differences.append(f"{task['task']}: MASTER_ADDR is {host!r} on OSMO")
             environment["MASTER_ADDR"] = host
         here = {**task, "environment": environment}
-        here["outputs"] = [url.replace(f"/{local_id}/", f"/{workflow_id}/") for url in task["outputs"]]
+        here["outputs"] = [re.sub(rf"\b{local_id}\b", workflow_id, url) for url in task["outputs"]]
         for key in ("command", "environment", "credentials", "inputs", "outputs"):
             if here[key] != theirs.get(key):
                 differences.append(f"{task['task']}: {key}: {theirs.get(key)} on OSMO, {here[key]} here")
