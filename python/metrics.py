@@ -111,10 +111,14 @@ class MetricsLogger:
             sys.stdout.flush()
 
     def log(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        """Write one record; ``values`` are numbers or dicts of numbers (one a joint)."""
+        """Write one record; ``values`` are numbers or dicts of numbers (one a joint). UserError when the disk
+        refuses."""
         if not self.enabled:
             return
-        self._file.write(json.dumps({"type": kind, "step": step, **values}) + "\n")
+        try:
+            self._file.write(json.dumps({"type": kind, "step": step, **values}) + "\n")
+        except OSError as error:
+            raise UserError(f"{self._file.name}: cannot be written to ({error.strerror})") from None
         scalars = {}
         for name, value in values.items():
             nested = value if isinstance(value, dict) else {"": value}

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import distributed
 from config import Config, load_config
 from conftest import ROOT
 from errors import UserError
+from metrics import MetricsLogger
 from train import find_start, learning_rate_factor, train
 
 TINY = """
@@ -296,6 +298,18 @@ def test_an_output_that_cannot_be_written_to_is_one_line(tiny: Path, ranks: int)
     assert len(lines) == 1, done.stderr
     assert f"{tiny / 'run'}: cannot be written to (Not a directory)" in lines[0]
     assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_while_metrics_are_written_is_one_clear_error(tiny: Path, tmp_path: Path) -> None:
+    logger = MetricsLogger(tmp_path, tiny_config(tiny, tmp_path), 0, None, enabled=True)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        with pytest.raises(UserError, match=r"metrics.jsonl: cannot be written to \(File too large\)"):
+            for step in range(10):
+                logger.log("train", step, {"loss": 1.0, "l1_loss": 1.0, "lr": 1.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_run_is_neither_overwritten_nor_resumed_as_another(tiny: Path, tmp_path: Path) -> None:
