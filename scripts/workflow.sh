@@ -48,6 +48,8 @@ print_new() {
 # since the CLI may go on to wait.
 stream() {
   local file=$1 turn=0 left=10
+  # The one in the background may begin later than we read.
+  : >"$file"
   osmo workflow logs "$ID" >"$file" 2>/dev/null &
   reader=$!
   while kill -0 "$reader" 2>/dev/null; do

@@ -185,10 +185,10 @@ submitted() {
     : >"$log"
     WORKFLOW=train NAME=bats-watch WATCH=1 "$ROOT/scripts/submit.sh" >"$log" 2>&1 3>&- &
     watcher=$!
-    timeout 60 grep -qm1 '^bats-watch-' <(tail -n +1 -f --pid="$watcher" "$log" 2>/dev/null)
+    timeout 60 grep -qm1 '^bats-watch-' <(tail -n +1 -f --pid="$watcher" "$log" 2>/dev/null) || fail "$(<"$log")"
     ID=$(grep -m1 '^bats-watch-' "$log")
     log_line "$ID" "step=1 loss=0.5"
-    timeout 60 grep -qm1 'step=1 loss=0.5' <(tail -n +1 -f --pid="$watcher" "$log" 2>/dev/null)
+    timeout 60 grep -qm1 'step=1 loss=0.5' <(tail -n +1 -f --pid="$watcher" "$log" 2>/dev/null) || fail "$(<"$log")"
     becomes "$ID" "$end"
     status=0
     wait "$watcher" || status=$?
