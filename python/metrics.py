@@ -44,12 +44,11 @@ def _start_wandb(output_dir: Path, config: Config) -> Any:
             project=config.logging.wandb_project, dir=output_dir, config=to_dict(config), resume="allow"
         )
     except wandb.Error as error:
-        away = isinstance(error, wandb.errors.CommError) and not isinstance(
-            error, wandb.errors.AuthenticationError
-        )
-        raise (TryAgain if away else UserError)(
-            f"logging.wandb: {error}; set WANDB_API_KEY, or WANDB_MODE=offline"
-        ) from None
+        said = str(error).rstrip(".")
+        refused = isinstance(error, wandb.errors.AuthenticationError)
+        if refused or not isinstance(error, wandb.errors.CommError):
+            raise UserError(f"logging.wandb: {said}; set WANDB_API_KEY, or WANDB_MODE=offline") from None
+        raise TryAgain(f"logging.wandb: {said}; run it again, or set WANDB_MODE=offline") from None
 
 
 class MetricsLogger:
@@ -79,7 +78,7 @@ class MetricsLogger:
         try:
             self._open(output_dir, config, start_step, start)
         except OSError as error:
-            raise UserError(f"{output_dir}: cannot be written to ({error.strerror})") from None
+            raise UserError(f"{output_dir}: cannot be written to ({error.strerror or error})") from None
 
     def _open(self, output_dir: Path, config: Config, start_step: int, start: Path | None) -> None:
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -118,7 +117,7 @@ class MetricsLogger:
         try:
             self._file.write(json.dumps({"type": kind, "step": step, **values}) + "\n")
         except OSError as error:
-            raise UserError(f"{self._file.name}: cannot be written to ({error.strerror})") from None
+            raise UserError(f"{self._file.name}: cannot be written to ({error.strerror or error})") from None
         scalars = {}
         for name, value in values.items():
             nested = value if isinstance(value, dict) else {"": value}

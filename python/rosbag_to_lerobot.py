@@ -69,11 +69,13 @@ def convert(bags: Path, output: Path, config: ConvertConfig, options: Options = 
     before, or with ``strict`` any that would be skipped.
     """
     output = Path(output).absolute()
+    if (Path(bags) / "meta" / "info.json").is_file():
+        raise UserError(f"{bags}: is a LeRobot dataset already; there is nothing to convert")
     recordings = find_recordings(bags)
     if not recordings and output.is_dir():
         print(f"{bags}: no recordings here; {output} stays as it is", file=sys.stderr)
-    elif folder_kind(bags) == "dataset":
-        raise UserError(f"{bags}: is a LeRobot dataset already; there is nothing to convert")
+    else:
+        folder_kind(bags)  # says what is wrong where there is nothing to convert
     pieces = output.parent / f".{output.name}.pieces"
     with _locked(pieces, output):
         before = None if options.overwrite else _read_report(output, config)
