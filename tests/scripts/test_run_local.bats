@@ -57,7 +57,8 @@ steps() {
 }
 
 @test "a node that is killed: OSMO's retry goes on from the published checkpoint" {
-  export WORKFLOW=ddp GPUS=2 STEPS=25 SAVE_MINUTES=0.02
+  # Enough steps for the first checkpoint to be published while others are still to come.
+  export WORKFLOW=ddp GPUS=2 STEPS=100 SAVE_MINUTES=0.02
   : >"$LOG"
   "$ROOT/scripts/run_local.sh" >"$LOG" 2>&1 3>&- &
   running=$!
@@ -72,11 +73,11 @@ steps() {
   ! grep -q 'Traceback' "$LOG" || fail "$(<"$LOG")"
   start=$(sed -n 's/^\[train-0\] training on cpu .* step=\([0-9]*\)\/.*/\1/p' "$LOG" | tail -1)
   [[ $start -ge 1 ]] || fail "started from $start: $(<"$LOG")"
-  [[ $(steps train-0 "$LOG") == *" $((start + 1)) "*" 25 " ]]
+  [[ $(steps train-0 "$LOG") == *" $((start + 1)) "*" 100 " ]]
   # The metrics of the first attempt, which only the checkpoint still had, are in the result.
   OUTPUT='' fetch "$CON/out/ur10e-act-ddp-1/train" "$WORK/train"
   assert_ok
-  [[ $(grep -c '"type": "train"' "$WORK/train/metrics.jsonl") -eq 25 ]]
+  [[ $(grep -c '"type": "train"' "$WORK/train/metrics.jsonl") -eq 100 ]]
   [[ $(grep -c '"type": "val", "step": 0' "$WORK/train/metrics.jsonl") -eq 1 ]]
   [[ ! -e $WORK/train/checkpoints ]]
 }
