@@ -138,6 +138,7 @@ setup() {
     run in_image "$image" -- sh -c 'python3 docker/check_image.py verify docker/base.json &&
       python3 -c "import torch; print(torch.__file__)" && ls /opt/venv/lib/python3*/site-packages'
     [ "$status" -eq 0 ]
+    assert_says "as in the base, and lerobot, av and pyarrow are there"
     assert_says "torch 2.6.0+debian"
     assert_says "/usr/lib/python3/dist-packages/torch/"
     assert_says "lerobot-0.3.2"
