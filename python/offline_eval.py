@@ -36,13 +36,13 @@ import torch
 import yaml
 from tqdm import tqdm
 
-from checkpoint import find_checkpoint, fingerprint, load_dataset_info
-from config import EvalConfig, load_config
-from dataset import LeRobotV3Dataset, open_dataset
-from durable import sync
-from errors import UserError, run_cli
-from policy import statistics
-from policy_runner import STATE, PolicyRunner
+from ur10e_act.atomic_io import sync
+from ur10e_act.config import EvalConfig, load_config
+from ur10e_act.dataset.lerobot_dataset import LeRobotV3Dataset, open_dataset
+from ur10e_act.errors import UserError, run_cli
+from ur10e_act.policy.act import statistics
+from ur10e_act.policy.checkpoint import find_checkpoint, fingerprint, load_dataset_info
+from ur10e_act.policy.runner import STATE, PolicyRunner
 
 SUMMARY = "summary.json"
 ALL_EPISODES = "all_episodes.parquet"

@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from charts import Chart, number
-from durable import write_file
-from errors import UserError, run_cli
-from metrics import METRICS_FILE, read_metrics
+from ur10e_act.atomic_io import write_file
+from ur10e_act.errors import UserError, run_cli
+from ur10e_act.evaluation.charts import Chart, number
+from ur10e_act.policy.metrics_file import METRICS_FILE, read_metrics
 
 SUMMARY = "summary.json"
 ALL_EPISODES = "all_episodes.parquet"

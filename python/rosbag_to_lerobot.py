@@ -35,14 +35,14 @@ import av
 import numpy as np
 from tqdm import tqdm
 
-from config import to_dict
-from convert_config import ConvertConfig, load_convert_config
-from convert_recording import camera_feature, convert_recording
-from dataset_extension import DatasetExtender
-from dataset_writer import DatasetWriter, EncodedVideo
-from durable import write_file
-from errors import UserError, run_cli
-from recordings import Recording, find_recordings, folder_kind
+from ur10e_act.atomic_io import write_file
+from ur10e_act.config import to_dict
+from ur10e_act.dataset.append import DatasetExtender
+from ur10e_act.dataset.writer import DatasetWriter, EncodedVideo
+from ur10e_act.errors import UserError, run_cli
+from ur10e_act.recordings.bag_reader import Recording, find_recordings, folder_kind
+from ur10e_act.recordings.convert_config import ConvertConfig, load_convert_config
+from ur10e_act.recordings.convert_recording import camera_feature, convert_recording
 
 REPORT = "conversion.json"
 COUNTS = "meta/image_counts.json"
@@ -316,7 +316,7 @@ def _sizes(shapes: dict[str, list[int]]) -> str:
 
 def _messages(recording: Recording, config: ConvertConfig) -> int:
     """How many wanted messages metadata.yaml counts; for the progress bar alone."""
-    from recordings import RecordingFault, RecordingReader
+    from ur10e_act.recordings.bag_reader import RecordingFault, RecordingReader
 
     with contextlib.suppress(RecordingFault, OSError):
         counts = RecordingReader(recording).metadata["counts"]
@@ -395,7 +395,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, help="recordings at a time (one a core)")
     args = parser.parse_args(argv)
     if args.inspect:
-        from inspect_recording import inspect
+        from ur10e_act.recordings.inspect_recording import inspect
 
         print(inspect(args.inspect), end="")
         return

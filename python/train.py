@@ -21,8 +21,20 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Subset
 
-import distributed
-from checkpoint import (
+from ur10e_act.config import Config, add_arguments, load_config, to_dict
+from ur10e_act.dataset.lerobot_dataset import ChunkDataset, LeRobotV3Dataset, open_dataset, split_episodes
+from ur10e_act.dataset.statistics import Moments, compute_stats, image_moments
+from ur10e_act.errors import TryAgain, UserError, run_cli
+from ur10e_act.policy.act import (
+    ACTLoss,
+    ACTPolicy,
+    build_policy,
+    chunk_errors,
+    load_weights,
+    optimizer_groups,
+    to_device,
+)
+from ur10e_act.policy.checkpoint import (
     find_checkpoint,
     load_dataset_info,
     load_training_state,
@@ -30,14 +42,10 @@ from checkpoint import (
     save_checkpoint,
     set_rng_state,
 )
-from config import Config, add_arguments, load_config, to_dict
-from dataset import ChunkDataset, LeRobotV3Dataset, open_dataset, split_episodes
-from errors import TryAgain, UserError, run_cli
-from loader import make_loader, worker_errors
-from metrics import MetricsLogger, check_logging
-from policy import ACTLoss, ACTPolicy, build_policy, chunk_errors, load_weights, optimizer_groups, to_device
-from sampler import ResumableSampler
-from stats import Moments, compute_stats, image_moments
+from ur10e_act.training import distributed
+from ur10e_act.training.loader import make_loader, worker_errors
+from ur10e_act.training.metrics import MetricsLogger, check_logging
+from ur10e_act.training.sampler import ResumableSampler
 
 # What may change between a run and its resumption; all else would make it another run.
 RESUMABLE_CHANGES = {

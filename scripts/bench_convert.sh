@@ -9,4 +9,4 @@ help_wanted "$@"
 ROUNDS=${ROUNDS:-3}
 need_count ROUNDS
 python=$(project_python)
-OMP_NUM_THREADS=1 PYTHONPATH=$ROOT/python exec "$python" "$ROOT/tests/python/bench_convert.py" "$ROUNDS"
+OMP_NUM_THREADS=1 exec "$python" "$ROOT/tests/python/bench_convert.py" "$ROUNDS"

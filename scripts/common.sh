@@ -3,6 +3,8 @@
 set -euo pipefail
 
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+# python -m ur10e_act.MODULE
+export PYTHONPATH=$ROOT/python${PYTHONPATH:+:$PYTHONPATH}
 
 say() {
   printf '%s\n' "$*" >&2

@@ -21,4 +21,4 @@ help_wanted "$@"
 
 load_secrets
 python=$(project_python)
-exec "$python" "$ROOT/python/fetch.py" "$@"
+exec "$python" -m ur10e_act.blob.fetch "$@"

@@ -17,4 +17,4 @@ help_wanted "$@"
 
 load_secrets
 python=$(project_python)
-exec "$python" "$ROOT/python/publish.py" "$@"
+exec "$python" -m ur10e_act.blob.publish "$@"

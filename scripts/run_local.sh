@@ -29,5 +29,5 @@ if [[ -n $azure && -z ${AZCOPY:-} ]] && ! command -v azcopy >/dev/null; then
   "$ROOT/scripts/setup.sh" azcopy
 fi
 python=$(project_python)
-exec "$python" "$ROOT/python/run_local.py" "$workflow_file" "${set_arguments[@]}" --retries "$RETRIES" \
+exec "$python" -m ur10e_act.osmo.run_local "$workflow_file" "${set_arguments[@]}" --retries "$RETRIES" \
   ${DRY_RUN:+--plan}

@@ -29,6 +29,6 @@ say "== evaluation on episodes that training did not see"
 CHECKPOINT=$train DATA=$dataset OUTPUT=$eval "$ROOT/scripts/eval.sh"
 say "== report"
 status=0
-"$python" "$ROOT/python/check_learned.py" --train "$train" --eval "$eval" || status=$?
+"$python" -m ur10e_act.evaluation.smoke_check --train "$train" --eval "$eval" || status=$?
 TRAIN=$train EVAL=$eval OUTPUT=$report "$ROOT/scripts/report.sh"
 exit "$status"

@@ -61,7 +61,7 @@ if [[ -z $azure ]]; then
   [[ -n $data_url ]] || die "STORAGE_URL is not set: LOCALPATH has to be uploaded to where OSMO can read it (secrets.env)"
 fi
 
-rendered=$("$python" "$ROOT/python/workflow_spec.py" "$workflow_file" "${set_arguments[@]}")
+rendered=$("$python" -m ur10e_act.osmo.workflow_spec "$workflow_file" "${set_arguments[@]}")
 if [[ -n $DRY_RUN ]]; then
   printf '%s\n' "$rendered"
   exit

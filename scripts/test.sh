@@ -12,7 +12,7 @@ FAST=${FAST:-}
 cd -- "$ROOT"
 export PATH="$ROOT/.venv/bin:$PATH"
 
-pytest=(python -m pytest -q --durations=10 --durations-min=5 -c tests/pytest.ini tests/python)
+pytest=(python -m pytest -q --durations=10 --durations-min=5 -c python/pyproject.toml)
 bats=(tests/node_modules/bats/bin/bats --timing --print-output-on-failure)
 if [[ -n $FAST ]]; then
   pytest+=(-m "not slow")

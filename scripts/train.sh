@@ -70,7 +70,7 @@ for override in "${overrides[@]}"; do
   arguments+=(--override "$override")
 done
 # Said once and at once, not by every rank after its start, nor after the data have come.
-"$python" "$ROOT/python/config.py" "${arguments[@]}" "$@" >/dev/null
+"$python" -m ur10e_act.config "${arguments[@]}" "$@" >/dev/null
 
 if [[ -z $DATA && -n $SOURCE ]]; then
   DATA=$(DEST=$DEST "$ROOT/scripts/prepare.sh")
@@ -116,7 +116,7 @@ esac
 OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(threads_per_process "$GPUS")}
 export OMP_NUM_THREADS
 
-launch=("$python" "$ROOT/python/launch.py" --nproc-per-node="$GPUS")
+launch=("$python" -m ur10e_act.training.torchrun_launcher --nproc-per-node="$GPUS")
 if ((NNODES > 1)); then
   launch+=(--nnodes="$NNODES" --node-rank="$NODE_RANK" --master-addr="$MASTER_ADDR" --master-port="$MASTER_PORT")
 elif ((GPUS > 1)); then

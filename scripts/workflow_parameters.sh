@@ -103,7 +103,7 @@ workflow_parameters() {
     [[ -z ${DATA:-} ]] || die "DATA=$DATA needs AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY (secrets.env)"
     [[ -n ${LOCALPATH:-} ]] || die "no data: set the Azure account and key (secrets.env), or LOCALPATH=DIR"
     [[ -d $LOCALPATH ]] || die "LOCALPATH=$LOCALPATH is no folder: name a LeRobot v3.0 dataset"
-    "$(project_python)" "$ROOT/python/dataset.py" "$LOCALPATH" >/dev/null
+    "$(project_python)" -m ur10e_act.dataset.lerobot_dataset "$LOCALPATH" >/dev/null
     [[ ${DATA_TASK:-0} != 1 ]] || die "DATA_TASK=1 needs the data in Azure Blob, not in LOCALPATH"
   fi
   if [[ -n ${RESUME:-} ]]; then
@@ -158,7 +158,7 @@ check_configuration() {
   for override in "${overrides[@]}"; do
     checked+=(--override "$override")
   done
-  "$(project_python)" "$ROOT/python/config.py" "${checked[@]}" >/dev/null
+  "$(project_python)" -m ur10e_act.config "${checked[@]}" >/dev/null
 }
 
 check_conversion() {

@@ -13,7 +13,7 @@ from PIL import Image
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from convert_config import UR_JOINTS
+from ur10e_act.recordings.convert_config import UR_JOINTS
 
 NS = 1_000_000_000
 START_NS = 1_700_000_000 * NS

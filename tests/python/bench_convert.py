@@ -15,16 +15,16 @@ import tempfile
 import time
 from pathlib import Path
 
+import bags
 import numpy as np
 from PIL import Image
 from rosbags.rosbag2 import StoragePlugin
 
-import bags
-from convert_config import CameraConfig, ConvertConfig
-from convert_recording import convert_recording
-from episode_encoder import EpisodeEncoder
-from recordings import find_recordings
-from ros_images import CompressedDecoder
+from ur10e_act.dataset.video_encoder import EpisodeEncoder
+from ur10e_act.recordings.bag_reader import find_recordings
+from ur10e_act.recordings.convert_config import CameraConfig, ConvertConfig
+from ur10e_act.recordings.convert_recording import convert_recording
+from ur10e_act.recordings.ros_images import CompressedDecoder
 
 HEIGHT, WIDTH, SECONDS = 480, 640, 10
 TOPIC = "/top/image_raw/compressed"

@@ -10,6 +10,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # Models this small lose more to threads than they gain, most of all where the cores are shared.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(ROOT / "python"))
+# As scripts/common.sh does it, for the commands that tests start.
+os.environ["PYTHONPATH"] = str(ROOT / "python")
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,10 @@ import torch
 from lerobot.policies.act.modeling_act import ACTPolicy
 from torch import Tensor
 
-from config import Config, ModelConfig, NormalizationConfig
-from dataset import ChunkDataset, LeRobotV3Dataset, open_dataset
-from policy import build_policy
-from stats import compute_stats
+from ur10e_act.config import Config, ModelConfig, NormalizationConfig
+from ur10e_act.dataset.lerobot_dataset import ChunkDataset, LeRobotV3Dataset, open_dataset
+from ur10e_act.dataset.statistics import compute_stats
+from ur10e_act.policy.act import build_policy
 
 IMAGE_SIZE = (48, 64)
 CHUNK_SIZE = 6

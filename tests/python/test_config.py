@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-
-from config import Config, ConfigError, load_config, save_config
 from conftest import ROOT
+
+from ur10e_act.config import Config, ConfigError, load_config, save_config
 
 CONFIG = ROOT / "python" / "config.yaml"
 

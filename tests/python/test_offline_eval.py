@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_checkpoint import CHUNK_SIZE, HELD_OUT_EPISODES, IMAGE_SIZE, TRAIN_EPISODES, write_tiny_checkpoint
 
 import offline_eval
-from checkpoint import fingerprint
-from dataset import ChunkDataset, open_dataset
-from errors import UserError
-from policy import chunk_errors
-from policy_runner import STATE, PolicyRunner
-from tiny_checkpoint import CHUNK_SIZE, HELD_OUT_EPISODES, IMAGE_SIZE, TRAIN_EPISODES, write_tiny_checkpoint
+from ur10e_act.dataset.lerobot_dataset import ChunkDataset, open_dataset
+from ur10e_act.errors import UserError
+from ur10e_act.policy.act import chunk_errors
+from ur10e_act.policy.checkpoint import fingerprint
+from ur10e_act.policy.runner import STATE, PolicyRunner
 
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow", "wrist_1", "wrist_2", "wrist_3", "gripper")
 FAST = ["--device", "cpu", "--num-steps", "4"]

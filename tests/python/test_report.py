@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tiny_checkpoint import write_tiny_checkpoint
 
 import offline_eval
 import report
-from charts import number
-from errors import UserError
-from tiny_checkpoint import write_tiny_checkpoint
+from ur10e_act.errors import UserError
+from ur10e_act.evaluation.charts import number
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 

@@ -14,9 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from rosbags.rosbag2 import CompressionMode, StoragePlugin
-
-import rosbag_to_lerobot
 from bags import (
     HUMBLE_ORDER,
     NS,
@@ -34,9 +31,16 @@ from bags import (
     read_time,
     storage_file,
 )
-from config import ConfigError
 from conftest import ROOT
-from convert_config import (
+from rosbags.rosbag2 import CompressionMode, StoragePlugin
+
+import rosbag_to_lerobot
+from rosbag_to_lerobot import Options, convert
+from ur10e_act.config import ConfigError
+from ur10e_act.dataset.lerobot_dataset import open_dataset
+from ur10e_act.errors import UserError
+from ur10e_act.recordings.bag_reader import find_recordings, folder_kind
+from ur10e_act.recordings.convert_config import (
     UR_JOINTS,
     ActionConfig,
     CameraConfig,
@@ -45,10 +49,6 @@ from convert_config import (
     JointsConfig,
     load_convert_config,
 )
-from dataset import open_dataset
-from errors import UserError
-from recordings import find_recordings, folder_kind
-from rosbag_to_lerobot import Options, convert
 
 TOP = "/top/image_raw/compressed"
 CONFIG = ConvertConfig(task="reach", cameras={"top": CameraConfig(TOP)})
@@ -645,8 +645,8 @@ def test_a_killed_run_goes_on_with_the_pieces_it_has_made(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from convert_recording import convert_recording;"
-        "from recordings import find_recordings; from test_rosbag_to_lerobot import CONFIG;"
+        "import sys; from pathlib import Path; from ur10e_act.recordings.convert_recording import convert_recording;"
+        "from ur10e_act.recordings.bag_reader import find_recordings; from test_rosbag_to_lerobot import CONFIG;"
         "print(convert_recording(find_recordings(sys.argv[1])[0], CONFIG, Path(sys.argv[2]))['frames']);"
         "print(*(line for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     )

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import ROOT
 from safetensors.torch import load_file
 
-import distributed
-from config import Config, load_config
-from conftest import ROOT
-from errors import UserError
-from metrics import MetricsLogger
 from train import find_start, learning_rate_factor, train
+from ur10e_act.config import Config, load_config
+from ur10e_act.errors import UserError
+from ur10e_act.training import distributed
+from ur10e_act.training.metrics import MetricsLogger
 
 TINY = """
 data: {image_size: [32, 48], held_out_episodes: [5], num_workers: 0}
@@ -54,7 +54,9 @@ def run_cli(
 ):
     """Train as a user does; the finished process."""
     launcher = (
-        [ROOT / "python" / "launch.py", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+        ["-m", "ur10e_act.training.torchrun_launcher", "--standalone", f"--nproc-per-node={ranks}"]
+        if ranks > 1
+        else []
     )
     command = [sys.executable, *launcher, ROOT / "python" / "train.py", "--config", tiny]
     for override in (f"training.output_dir={output}", *overrides):

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 import yaml
 
-from checkpoint import save_checkpoint
-from config import Config, load_config
-from dataset import ChunkDataset, LeRobotV3Dataset, open_dataset
-from policy import build_policy
-from stats import compute_stats
 from train import describe
+from ur10e_act.config import Config, load_config
+from ur10e_act.dataset.lerobot_dataset import ChunkDataset, LeRobotV3Dataset, open_dataset
+from ur10e_act.dataset.statistics import compute_stats
+from ur10e_act.policy.act import build_policy
+from ur10e_act.policy.checkpoint import save_checkpoint
 
 IMAGE_SIZE = (48, 64)
 CHUNK_SIZE = 8

@@ -21,7 +21,8 @@ ROOT = Path(os.environ["OSMO_PROJECT"])
 sys.path.insert(0, str(ROOT / "python"))
 
 import workflow_spec  # noqa: E402
-from errors import UserError  # noqa: E402
+
+from ur10e_act.errors import UserError  # noqa: E402
 
 STATE = Path(os.environ["OSMO_STATE"])
 ALIVE = ("PENDING", "RUNNING", "WAITING")

@@ -131,33 +131,3 @@ setup() {
   [ "$(shared train)" = "$(shared eval)" ]
   [ "$(shared eval | grep -c '^RUN')" -eq 2 ]
 }
-
-@test "the eval image gets every module and script that its entry points need, and no other" {
-  wanted=$(
-    "$REPO/.venv/bin/python" - "$REPO/python" <<'PYTHON'
-import ast, sys
-from pathlib import Path
-
-found, todo = set(), ["offline_eval", "policy_runner", "report", "fetch", "publish", "recordings", "rosbag_to_lerobot"]
-while todo:
-    name = todo.pop()
-    path = Path(sys.argv[1], name + ".py")
-    if name in found or not path.is_file():
-        continue
-    found.add(name)
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            todo += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            todo.append(node.module)
-print("\n".join(sorted(f"python/{name}.py" for name in found)))
-PYTHON
-  )
-  copied=$(grep -oE 'python/[a-z_]+\.py' "$REPO/docker/Dockerfile.eval" | sort)
-  [ "$copied" = "$wanted" ] || diff <(echo "$copied") <(echo "$wanted")
-  grep -oE 'scripts/[a-z_]+\.sh' "$REPO/docker/Dockerfile.eval" | sort -u | while read -r script; do
-    sed -nE 's#^source "\$ROOT/(scripts/[a-z_]+\.sh)".*#\1#p' "$REPO/$script" | while read -r sourced; do
-      grep -q "$sourced" "$REPO/docker/Dockerfile.eval" || fail "$script needs $sourced"
-    done
-  done
-}

@@ -31,7 +31,7 @@ load test_helper
   echo '{}' >"$HOME/d/meta/info.json"
   SOURCE=con/a\ b DEST=$HOME/d run scripts/prepare.sh --verify
   [ "$status" -eq 0 ]
-  [ "$(tr '\n' '|' <"$CALLS")" = "$ROOT/python/fetch.py|--verify|con/a b|$HOME/d|key a2V5|" ]
+  [ "$(tr '\n' '|' <"$CALLS")" = "-m|ur10e_act.blob.fetch|--verify|con/a b|$HOME/d|key a2V5|" ]
 }
 
 @test "without azcopy the pinned one is set up, only where Azure is used" {
@@ -62,7 +62,7 @@ load test_helper
   run --separate-stderr scripts/prepare.sh
   [ "$status" -eq 0 ] || fail "$stderr"
   [[ $stderr == *"3 episodes"* ]] || fail "$stderr"
-  .venv/bin/python python/dataset.py "$DEST"
+  PYTHONPATH=python .venv/bin/python -m ur10e_act.dataset.lerobot_dataset "$DEST"
 }
 
 @test "a folder that is neither a dataset nor recordings is refused" {

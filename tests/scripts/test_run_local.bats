@@ -114,7 +114,7 @@ steps() {
   assert_ok
   OUTPUT='' fetch --manifest "$CON/dataset" "$WORK/dataset"
   assert_ok
-  run "$ROOT/.venv/bin/python" "$ROOT/python/dataset.py" "$WORK/dataset"
+  run "$ROOT/.venv/bin/python" -m ur10e_act.dataset.lerobot_dataset "$WORK/dataset"
   assert_says "2 episodes"
   blob tree "$CON" "$WORK/third" recordings/third/
   WORKFLOW=convert DATA=$CON/recordings DATASET=$CON/dataset CPUS=1 rehearse
@@ -128,7 +128,7 @@ steps() {
   assert_says " is up to date"
   OUTPUT='' fetch --manifest "$CON/dataset" "$WORK/dataset"
   assert_ok
-  run "$ROOT/.venv/bin/python" "$ROOT/python/dataset.py" "$WORK/dataset"
+  run "$ROOT/.venv/bin/python" -m ur10e_act.dataset.lerobot_dataset "$WORK/dataset"
   assert_says "3 episodes"
   export STEPS=1
   # The evaluation converts them, too.

@@ -96,7 +96,7 @@ STALL_SECONDS=90' ]
   show
   [ "$status" -eq 0 ]
   [ "$output" = STALL_SECONDS=300 ]
-  for name in $(grep -ohE '"(AZURE|AZCOPY|LOCALPATH|STALL)[A-Z_]*"' "$REPO"/python/{azcopy,fetch,publish}.py | tr -d '"' | sort -u); do
+  for name in $(grep -ohE '"(AZURE|AZCOPY|LOCALPATH|STALL)[A-Z_]*"' "$REPO"/python/ur10e_act/blob/*.py | tr -d '"' | sort -u); do
     case $name in
       AZCOPY_CRED_TYPE | STALL_SECONDS_MINIMUM) ;;
       *) grep -q "^$name=" "$REPO/secrets.example.env" || fail "$name is not in secrets.example.env" ;;

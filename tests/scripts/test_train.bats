@@ -24,7 +24,7 @@ teardown() {
   DATA=$HOME GPUS=2 run --separate-stderr scripts/train.sh
   [ "$status" -eq 0 ]
   [ "$(head -n 4 "$CALLS" | tr '\n' ' ')" = \
-    "$ROOT/python/launch.py --nproc-per-node=2 --standalone $ROOT/python/train.py " ]
+    "-m ur10e_act.training.torchrun_launcher --nproc-per-node=2 --standalone $ROOT/python/train.py " ]
   cores=$(nproc)
   assert_called "OMP_NUM_THREADS=$((cores / 2 > 0 ? cores / 2 : 1))"
 }
@@ -34,7 +34,7 @@ teardown() {
   record python3
   DATA=$HOME GPUS=8 NNODES=2 NODE_RANK=1 MASTER_ADDR=host0 run --separate-stderr scripts/train.sh
   [ "$status" -eq 0 ]
-  [ "$(head -n 7 "$CALLS" | tr '\n' ' ')" = "$ROOT/python/launch.py --nproc-per-node=8 --nnodes=2 --node-rank=1 \
+  [ "$(head -n 8 "$CALLS" | tr '\n' ' ')" = "-m ur10e_act.training.torchrun_launcher --nproc-per-node=8 --nnodes=2 --node-rank=1 \
 --master-addr=host0 --master-port=29500 $ROOT/python/train.py " ]
 }
 
