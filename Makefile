@@ -77,7 +77,7 @@ bench: ## Measure what fetch.sh adds to plain azcopy, and converting against enc
 	@scripts/bench.sh
 	@scripts/bench_convert.sh
 
-lint: ## Run the checks alone: ruff, shellcheck, shfmt, hadolint
+lint: ## Run the checks alone: ruff, mypy, shellcheck, shfmt, hadolint
 	@scripts/lint.sh
 
 lock: ## Make the lock files anew (UPGRADE=1 takes newer versions)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Summary: check style and common mistakes of all sources: ruff, shellcheck, shfmt, hadolint
+# Summary: check style and common mistakes of all sources: ruff, mypy, shellcheck, shfmt, hadolint
 # Usage: lint.sh
 # shellcheck source=scripts/common.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
@@ -16,6 +16,7 @@ docker_files=(docker/Dockerfile.*)
 failed=0
 ruff check --quiet . || failed=1
 ruff format --quiet --diff . || failed=1
+(cd python && mypy --config-file pyproject.toml --no-error-summary .) || failed=1
 shellcheck "${shell_files[@]}" || failed=1
 shfmt -d -i 2 -ci "${shell_files[@]}" || failed=1
 if ((${#docker_files[@]} > 0)); then

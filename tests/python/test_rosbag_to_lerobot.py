@@ -104,13 +104,14 @@ def test_every_storage_gives_the_motion_and_its_pictures(storage, compression, t
     Bag(storage=storage, compression=compression).write(tmp_path / "bags" / "one")
     dataset, report = converted(tmp_path / "bags", tmp_path / "set")
     assert dataset.state_names == tuple(name.removesuffix("_joint") for name in UR_JOINTS)
-    assert dataset.fps == 30 and dataset.num_frames == 59
+    assert dataset.fps == 30
+    assert dataset.num_frames == 59
     check(dataset)
     (entry,) = report["recordings"]
-    assert entry["messages"] == {"/joint_states": 250, TOP: 60} and entry["notes"] == []
-    assert (
-        entry["picture_offset_ms"]["top"]["max"] < 1 and entry["largest_gap_ms"]["joint elbow_joint"] == 8.0
-    )
+    assert entry["messages"] == {"/joint_states": 250, TOP: 60}
+    assert entry["notes"] == []
+    assert entry["picture_offset_ms"]["top"]["max"] < 1
+    assert entry["largest_gap_ms"]["joint elbow_joint"] == 8.0
     assert entry["topics"][TOP]["received_later_ms"] == {"least": 2.0, "mean": 2.0, "most": 2.0}
 
 
@@ -410,7 +411,8 @@ def test_a_faulty_recording_is_named_and_left_out_and_strict_refuses(
     check(dataset)
     shown = capsys.readouterr().out
     entry = report["recordings"][0]
-    assert f"skipped, {code}: {entry['reason']}" in shown and entry["reason"]
+    assert f"skipped, {code}: {entry['reason']}" in shown
+    assert entry["reason"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bags", "set"]
     assert digests(tmp_path / "bags") == before, "recordings are read, never written to"
 
@@ -440,7 +442,8 @@ def test_a_wal_file_left_beside_is_read(tmp_path: Path) -> None:
     assert file.with_name(file.name + "-wal").stat().st_size > 0
     dataset, report = converted(tmp_path / "bags", tmp_path / "set")
     check(dataset)
-    assert dataset.num_frames == 59 and report["recordings"][0]["notes"][0]["code"] == "journal"
+    assert dataset.num_frames == 59
+    assert report["recordings"][0]["notes"][0]["code"] == "journal"
     assert digests(bag) == before
 
 
@@ -485,7 +488,8 @@ def test_recover_takes_a_cut_mcap_up_to_its_cut_and_recordings_without_metadata(
     assert reasons(report) == {"cut": "kept", "killed": "kept", "sqlite": "cut", "whole": "kept"}
     episodes = {entry["recording"]: entry for entry in report["recordings"]}
     assert [episodes[name]["episode"] for name in ("whole", "cut", "killed")] == [0, 1, 2]
-    assert 60 < episodes["cut"]["frames"] < 150 and episodes["killed"]["frames"] == 59
+    assert 60 < episodes["cut"]["frames"] < 150
+    assert episodes["killed"]["frames"] == 59
     assert "taken up to its cut" in episodes["cut"]["notes"][0]["sentence"]
     for episode in range(3):
         check(dataset, episode)
@@ -542,7 +546,8 @@ def test_recordings_that_are_in_the_dataset_need_not_be_there(tmp_path: Path, ca
     (tmp_path / "none").mkdir()
     before = digests(tmp_path / "set")
     _, same = converted(tmp_path / "none", tmp_path / "set")
-    assert same == report and digests(tmp_path / "set") == before
+    assert same == report
+    assert digests(tmp_path / "set") == before
     assert f"{tmp_path / 'none'}: no recordings here; " in capfd.readouterr().err
     (tmp_path / "more" / "day").mkdir(parents=True)
     (tmp_path / "r2").rename(tmp_path / "more" / "day" / "r2")
@@ -574,7 +579,8 @@ def test_files_roll_over_the_same_way_when_episodes_are_added(tmp_path: Path, mo
     converted(tmp_path / "bags", tmp_path / "once")
     found = digests(tmp_path / "set")
     assert found == digests(tmp_path / "once")
-    assert sum(name.endswith(".mp4") for name in found) > 1 and sum("data/" in name for name in found) > 1
+    assert sum(name.endswith(".mp4") for name in found) > 1
+    assert sum("data/" in name for name in found) > 1
     for episode in range(5):
         check(dataset, episode, offset_s=episode)
 
@@ -633,7 +639,8 @@ def test_a_killed_run_goes_on_with_the_pieces_it_has_made(tmp_path: Path) -> Non
     run.communicate(timeout=30)  # ends when no worker is left that holds the pipe
     times = {path: path.stat().st_mtime_ns for path in done}
     left = {path: path.stat().st_mtime_ns for path in pieces.glob("*/piece.json") if path in times}
-    assert done and not (tmp_path / "set").exists()
+    assert done
+    assert not (tmp_path / "set").exists()
     assert left == times
     again = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
@@ -645,8 +652,9 @@ def test_a_killed_run_goes_on_with_the_pieces_it_has_made(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from ur10e_act.recordings.convert_recording import convert_recording;"
-        "from ur10e_act.recordings.bag_reader import find_recordings; from test_rosbag_to_lerobot import CONFIG;"
+        "import sys; from pathlib import Path; from test_rosbag_to_lerobot import CONFIG;"
+        "from ur10e_act.recordings.bag_reader import find_recordings;"
+        "from ur10e_act.recordings.convert_recording import convert_recording;"
         "print(convert_recording(find_recordings(sys.argv[1])[0], CONFIG, Path(sys.argv[2]))['frames']);"
         "print(*(line for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     )
@@ -698,13 +706,13 @@ def test_inspect_proposes_what_convert_takes(tmp_path: Path, capsys) -> None:
     rosbag_to_lerobot.main(["--inspect", str(bag)])
     proposed = capsys.readouterr().out
     assert "# /joint_states  sensor_msgs/msg/JointState  250 messages  125" in proposed
-    assert (
-        "shoulder_lift_joint, elbow_joint" in proposed and "96x64 px, rgb8; jpeg compressed bgr8" in proposed
-    )
+    assert "shoulder_lift_joint, elbow_joint" in proposed
+    assert "96x64 px, rgb8; jpeg compressed bgr8" in proposed
     assert "# /status  diagnostic_msgs/msg/KeyValue" in proposed
     (tmp_path / "convert.yaml").write_text(proposed)
     config = load_convert_config(tmp_path / "convert.yaml")
-    assert config.joints.names == UR_JOINTS and set(config.cameras) == {"top", "wrist_camera"}
+    assert config.joints.names == UR_JOINTS
+    assert set(config.cameras) == {"top", "wrist_camera"}
     assert config.gripper == GripperConfig("/gripper_states", "finger_joint")
     dataset, _ = converted(bag, tmp_path / "set", config)
     assert len(dataset.cameras) == 2

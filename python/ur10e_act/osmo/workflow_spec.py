@@ -234,7 +234,7 @@ def _task(value: Any, where: str, resources: Mapping[str, Any]) -> Task:
         _url(checkpoint["url"], f"{where}.checkpoint.{index}.url")
     for index, item in enumerate(_list(value.get("files", []), f"{where}.files")):
         _keys(item, f"{where}.files.{index}", ("path",), ("contents", "localpath", "base64"))
-    task = Task(
+    return Task(
         name=name,
         image=value["image"],
         command=command,
@@ -247,7 +247,6 @@ def _task(value: Any, where: str, resources: Mapping[str, Any]) -> Task:
         outputs=tuple(_outputs(value.get("outputs", []), f"{where}.outputs")),
         exit_actions=exit_actions,
     )
-    return task
 
 
 def _exit_actions(value: Any, where: str) -> dict[str, str]:

@@ -199,7 +199,7 @@ def convert_recording(
     config: ConvertConfig,
     folder: Path,
     recover: bool = False,
-    progress: Callable[[int], None] = lambda messages: None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Makes the piece of one recording in ``folder`` and returns its report, which is also in piece.json.
 

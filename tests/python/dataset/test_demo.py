@@ -45,12 +45,14 @@ def test_reaches_end_on_the_disc_with_the_tool_down_and_the_gripper_closed(reach
     for path, disc in reaches:
         assert path.shape == (FRAMES + 1, 7)
         last = demo.link_frames(path[-1, :6])
-        np.testing.assert_allclose(demo.fingertip(last), disc + [0, 0, demo.GRASP_HEIGHT], atol=1e-6)
+        np.testing.assert_allclose(demo.fingertip(last), [*disc, 0, 0, demo.GRASP_HEIGHT], atol=1e-6)
         np.testing.assert_allclose(last[-1, :3, 2], [0, 0, -1], atol=1e-6)
-        assert path[0, 6] == 0 and path[-1, 6] == 1
+        assert path[0, 6] == 0
+        assert path[-1, 6] == 1
         # The elbow stays above the table, and the fingertips do not touch it on the way.
         frames = demo.link_frames(path[:, :6])
-        assert frames[:, 1:, 2, 3].min() > 0.1 and demo.fingertip(frames)[:, 2].min() > 0.02
+        assert frames[:, 1:, 2, 3].min() > 0.1
+        assert demo.fingertip(frames)[:, 2].min() > 0.02
 
 
 def test_motion_is_one_a_ur10e_can_make() -> None:
@@ -58,7 +60,8 @@ def test_motion_is_one_a_ur10e_can_make() -> None:
     for seed in range(50):
         path, _ = demo.plan_reach(np.random.default_rng(seed), 50)
         degrees_per_s = np.abs(np.degrees(np.diff(path[:, :6], axis=0))) * demo.FPS
-        assert degrees_per_s[:, :2].max() < 120 and degrees_per_s[:, 2:].max() < 180
+        assert degrees_per_s[:, :2].max() < 120
+        assert degrees_per_s[:, 2:].max() < 180
         assert degrees_per_s[[0, -1]].max() < 2
 
 
@@ -94,14 +97,15 @@ def test_wrist_camera_sees_the_disc_between_the_fingers_on_arrival(reaches) -> N
         picture = demo.render(path[-1:], disc, 64)[demo.WRIST][0]
         rows, columns = np.nonzero(red(picture))
         assert len(rows) > 100
-        assert 30 < rows.mean() < 40 and abs(columns.mean() - 31.5) < 2  # where the fingertips are
+        assert 30 < rows.mean() < 40
+        assert abs(columns.mean() - 31.5) < 2
 
 
 def test_the_disc_moves_in_the_wrist_camera_as_the_arm_does() -> None:
     """Raised by 10 cm the disc looks smaller; moved aside it moves the other way."""
     path, disc = demo.plan_reach(np.random.default_rng(1), FRAMES)
     higher = demo.solve_ik(
-        disc + [0, 0, demo.GRASP_HEIGHT + 0.1], demo.link_frames(path[-1, :6])[-1, :3, :3], path[-1, :6]
+        [*disc, 0, 0, demo.GRASP_HEIGHT + 0.1], demo.link_frames(path[-1, :6])[-1, :3, :3], path[-1, :6]
     )
     states = np.stack([path[-1], [*higher, 1.0]])
     masks = red(demo.render(states, disc, 64)[demo.WRIST])

@@ -38,7 +38,7 @@ def write_video(
         stream = container.add_stream(codec, rate=FPS, options=options)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
         for number in range(count):
-            y, x = np.mgrid[:64, :96]
+            _y, x = np.mgrid[:64, :96]
             red = 127 + 120 * np.sin((x + 9 * number + (200 if number > 20 else 0)) / 15)
             blue = np.where((number >> (x // 12)) & 1, 230, 20)
             picture = np.stack([red, np.roll(red, number, axis=0), blue], axis=2).astype(np.uint8)
@@ -86,7 +86,8 @@ def seeks(monkeypatch) -> list[float]:
 @pytest.mark.parametrize("name", CODECS)
 def test_any_order_equals_plain_decoding(videos, name):
     right = decode_all(videos[name])
-    assert len(right) == 48 and (np.abs(np.diff(right.astype(int), axis=0)).max(axis=(1, 2, 3)) > 50).all()
+    assert len(right) == 48
+    assert (np.abs(np.diff(right.astype(int), axis=0)).max(axis=(1, 2, 3)) > 50).all()
     frames = reader(videos[name])
     order = np.random.default_rng(0).permutation(np.tile(np.arange(48), 3))
     for number in order:
@@ -169,7 +170,8 @@ def test_workers_read_with_files_of_their_own(videos, context):
         processes.add(process)
         assert np.array_equal(picture, right[number])
         assert np.array_equal(frames.read("top", 0, [47 - number])[0], right[47 - number])
-    assert len(processes) == 2 and os.getpid() not in processes
+    assert len(processes) == 2
+    assert os.getpid() not in processes
 
 
 def test_a_pickle_holds_no_open_file(videos):
@@ -182,7 +184,8 @@ def test_a_pickle_holds_no_open_file(videos):
 def test_probe_agrees_with_demuxing(videos, name):
     quick, full = probe_video(videos[name]), probe_video(videos[name], demux_all=True)
     assert np.allclose(quick.frame_s, np.arange(48) / FPS, atol=1e-6)
-    assert np.array_equal(quick.frame_s, full.frame_s) and np.array_equal(quick.keyframe_s, full.keyframe_s)
+    assert np.array_equal(quick.frame_s, full.frame_s)
+    assert np.array_equal(quick.keyframe_s, full.keyframe_s)
     assert (quick.height, quick.width) == (64, 96)
 
 
@@ -190,7 +193,8 @@ def test_a_fragmented_file_is_probed_and_read(tmp_path):
     path = tmp_path / "fragmented.mp4"
     write_video(path, "libx264", {"g": "8"}, mp4={"movflags": "frag_keyframe+empty_moov"})
     video, right = probe_video(path, demux_all=True), decode_all(path)
-    assert len(video.frame_s) == 48 and len(video.keyframe_s) >= 6
+    assert len(video.frame_s) == 48
+    assert len(video.keyframe_s) >= 6
     # Such files shift the first frame by the reordering delay; times, not counts, say which frame is which.
     frames = reader(path, start_s=float(video.frame_s[0]))
     for number in (40, 3, 47, 0):
@@ -243,7 +247,8 @@ def test_resize(videos):
     right = decode_all(videos["av1"])[:3]
     assert resize_frames(right, (64, 96)) is right
     small = resize_frames(right, (32, 48))
-    assert small.shape == (3, 32, 48, 3) and small.dtype == np.uint8
+    assert small.shape == (3, 32, 48, 3)
+    assert small.dtype == np.uint8
     # At half size an antialiased bilinear filter is a weighted mean; it keeps local brightness, not single
     # pixels.
     means = right.reshape(3, 32, 2, 48, 2, 3).mean(axis=(2, 4))

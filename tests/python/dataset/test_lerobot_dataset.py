@@ -88,7 +88,8 @@ def test_a_chunk_may_be_longer_than_the_episode(sample_root):
     dataset = open_dataset([sample_root])
     length = dataset.episodes[0].length
     sample = ChunkDataset(dataset, [0], 3 * length)[0]
-    assert sample["action_is_pad"].sum() == 2 * length and sample["action"].shape == (3 * length, 7)
+    assert sample["action_is_pad"].sum() == 2 * length
+    assert sample["action"].shape == (3 * length, 7)
 
 
 def test_unusable_choices_are_refused(sample_root):
@@ -113,7 +114,8 @@ def test_cameras_and_image_size_are_chosen(sample_root):
     full = open_dataset([sample_root])
     dataset = open_dataset([sample_root], cameras=["observation.images.wrist"], image_size=[96, 128])
     sample = ChunkDataset(dataset, [2], 5)[3]
-    assert dataset.cameras == ("observation.images.wrist",) and "observation.images.top" not in sample
+    assert dataset.cameras == ("observation.images.wrist",)
+    assert "observation.images.top" not in sample
     assert dataset.image_shapes == {"observation.images.wrist": (96, 128)}
     assert sample["observation.images.wrist"].shape == (3, 96, 128)
     assert sample["observation.images.wrist"].dtype == torch.uint8
@@ -143,7 +145,8 @@ def test_both_spellings_of_tasks_and_a_task_that_changes():
         dataset = open_dataset([FIXTURES / name])
         assert set(dataset.tasks) == {"reach", "grasp 0", "grasp 1"}
         texts = [dataset.tasks[index] for index in dataset.read_task_indices(1)]
-        assert texts[0] == "reach" and texts[-1].startswith("grasp")
+        assert texts[0] == "reach"
+        assert texts[-1].startswith("grasp")
         assert set(dataset.episodes[1].tasks) == set(texts)
 
 
@@ -168,7 +171,7 @@ def test_two_folders_are_read_as_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    ("change", "told"),
     [
         (lambda info: info.update(fps=10), "fps is 10 against 20"),
         (
@@ -194,7 +197,8 @@ def test_folders_that_differ_are_refused_naming_both(tmp_path, change, told):
     other = FIXTURES / "hevc_two_sessions_by_lerobot_0_6_1"
     with pytest.raises(DatasetError, match=told) as caught:
         open_dataset([other, root])
-    assert str(path) in str(caught.value) and str(other / "meta" / "info.json") in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert str(other / "meta" / "info.json") in str(caught.value)
 
 
 def test_the_fingerprint_follows_content_not_place(tmp_path):
@@ -267,7 +271,8 @@ def test_lerobots_augmentations_keep_uint8_and_are_reproducible(sample_root):
     for one, other, unchanged in zip(first, reversed(again), (plain[i] for i in range(12)), strict=True):
         assert same(one, other)
         image = one["observation.images.top"]
-        assert image.dtype == torch.uint8 and image.shape == (3, 48, 64)
+        assert image.dtype == torch.uint8
+        assert image.shape == (3, 48, 64)
         changed += not torch.equal(image, unchanged["observation.images.top"])
     assert changed > 6
 
@@ -276,7 +281,9 @@ def test_split_is_deterministic_disjoint_and_complete():
     for count in (2, 3, 10, 57):
         for seed in range(5):
             train, held_out = split_episodes(range(count), None, 0.1, seed)
-            assert held_out and train and sorted(train + held_out) == list(range(count))
+            assert held_out
+            assert train
+            assert sorted(train + held_out) == list(range(count))
             assert len(held_out) == max(1, round(0.1 * count))
             assert (train, held_out) == split_episodes(reversed(range(count)), None, 0.1, seed)
     assert len({split_episodes(range(57), None, 0.1, seed) for seed in range(5)}) == 5

@@ -339,7 +339,8 @@ def test_damaged_datasets_are_refused_with_file_and_reason(tmp_path, name):
         open_dataset([root])
     message = str(caught.value)
     assert message.startswith(f"{root / file}: "), message
-    assert "\n" not in message and "; " in message  # one line, which ends in what to do
+    assert "\n" not in message
+    assert "; " in message
 
 
 def test_the_copies_are_good_before_they_are_damaged(tmp_path):

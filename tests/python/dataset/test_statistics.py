@@ -34,7 +34,8 @@ def test_equal_to_numpy_over_the_chosen_episodes(name):
     for camera in dataset.cameras:
         frames = all_frames(dataset, camera, episodes)
         for key in ("mean", "std", "min", "max"):
-            assert found[camera][key].shape == (3, 1, 1) and found[camera][key].dtype == torch.float32
+            assert found[camera][key].shape == (3, 1, 1)
+            assert found[camera][key].dtype == torch.float32
             right = getattr(frames, key)(axis=(0, 1, 2))
             np.testing.assert_allclose(found[camera][key].flatten(), right, rtol=1e-6)
     others = compute_stats(dataset, [1], "dataset")
@@ -70,7 +71,8 @@ def test_imagenet_statistics_decode_nothing(monkeypatch):
     camera = found[dataset.cameras[1]]
     assert camera["mean"].flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
     assert camera["std"].flatten().tolist() == pytest.approx([0.229, 0.224, 0.225])
-    assert camera["min"].flatten().tolist() == [0, 0, 0] and camera["max"].flatten().tolist() == [1, 1, 1]
+    assert camera["min"].flatten().tolist() == [0, 0, 0]
+    assert camera["max"].flatten().tolist() == [1, 1, 1]
     assert camera["mean"].shape == (3, 1, 1)
 
 
@@ -94,10 +96,13 @@ def test_a_dimension_that_never_changes_becomes_harmless(monkeypatch):
     values[4, 4] = 6.0
     monkeypatch.setattr(dataset, "read_actions", lambda episode: values)
     action = compute_stats(dataset, [0, 1, 2], "imagenet")["action"]
-    assert action["std"][:4].tolist() == [1, 1, 1, 1] and 0 < action["std"][4] < 1
-    assert torch.equal(action["max"][:4], action["min"][:4] + 1) and action["max"][4] == 6
+    assert action["std"][:4].tolist() == [1, 1, 1, 1]
+    assert 0 < action["std"][4] < 1
+    assert torch.equal(action["max"][:4], action["min"][:4] + 1)
+    assert action["max"][4] == 6
     black = Moments({camera: np.zeros((3, 256), dtype=np.int64) for camera in dataset.cameras})
     for counts in black.histograms.values():
         counts[:, 0] = 1000
     camera = compute_stats(dataset, [0], "dataset", black)[dataset.cameras[0]]
-    assert camera["std"].flatten().tolist() == [1, 1, 1] and camera["max"].flatten().tolist() == [1, 1, 1]
+    assert camera["std"].flatten().tolist() == [1, 1, 1]
+    assert camera["max"].flatten().tolist() == [1, 1, 1]

@@ -10,8 +10,19 @@ from ur10e_act.evaluation.charts import MAX_POINTS, Chart, linear_ticks, log_tic
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0270391, "0.0270"), (1.0, "1.00"), (-0.5, "-0.500"), (33.333, "33.3"), (1234.5, "1234"), (0.0, "0")]
-    + [(None, "–"), (float("nan"), "–"), (float("inf"), "–"), (1.234e-7, "1.23e-07"), (2.5e7, "2.50e+07")],
+    [
+        (0.0270391, "0.0270"),
+        (1.0, "1.00"),
+        (-0.5, "-0.500"),
+        (33.333, "33.3"),
+        (1234.5, "1234"),
+        (0.0, "0"),
+        (None, "–"),
+        (float("nan"), "–"),
+        (float("inf"), "–"),
+        (1.234e-07, "1.23e-07"),
+        (25000000.0, "2.50e+07"),
+    ],
 )
 def test_number_keeps_three_digits(value, text):
     assert number(value) == text

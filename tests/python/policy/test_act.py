@@ -139,7 +139,8 @@ def test_chunk_errors_are_those_of_the_robots_predictions(dataset, batch, normal
     assert policy.training
     random_state = torch.get_rng_state()
     per_joint, steps, normalized = chunk_errors(policy, batch)
-    assert policy.training and all(module.training for module in policy.modules())
+    assert policy.training
+    assert all(module.training for module in policy.modules())
     assert torch.equal(torch.get_rng_state(), random_state)
 
     valid = ~batch["action_is_pad"]
@@ -179,7 +180,8 @@ def test_policy_takes_what_the_dataset_gives(dataset):
     }
     assert tuple(policy.config.output_features["action"].shape) == (7,)
     assert {value.device.type for value in policy.parameters()} == {"cpu"}
-    assert policy.config.device == "cpu" and policy.training
+    assert policy.config.device == "cpu"
+    assert policy.training
 
 
 @pytest.fixture
@@ -301,4 +303,5 @@ def test_weights_that_cannot_be_read_are_refused(dataset, tmp_path):
 
 def test_to_device_moves_tensors_only():
     moved = to_device({"action": torch.zeros(2), "task": ["reach"]}, "meta")
-    assert moved["action"].device.type == "meta" and moved["task"] == ["reach"]
+    assert moved["action"].device.type == "meta"
+    assert moved["task"] == ["reach"]

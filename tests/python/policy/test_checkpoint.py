@@ -92,7 +92,8 @@ def test_folder_holds_the_files_of_all_versions(dataset, tmp_path):
     )
     for key, value in written.items():
         feature, _, name = key.rpartition(".")
-        assert torch.equal(value, stats[feature][name]) and value.dtype == torch.float32
+        assert torch.equal(value, stats[feature][name])
+        assert value.dtype == torch.float32
 
 
 def test_processors_are_written_as_lerobot_writes_them(dataset, tmp_path):
@@ -487,4 +488,5 @@ def test_saving_changes_neither_policy_nor_generators(dataset, tmp_path):
     assert policy.training
     assert all(torch.equal(value, before[name]) for name, value in policy.state_dict().items())
     after = rng_state()
-    assert torch.equal(after.pop("torch"), generators.pop("torch")) and after == generators
+    assert torch.equal(after.pop("torch"), generators.pop("torch"))
+    assert after == generators

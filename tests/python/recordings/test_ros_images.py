@@ -36,7 +36,8 @@ def test_raw_depth_is_grey_over_a_fixed_range(encoding: str, big: bool) -> None:
     stored = np.rint(DEPTH * 1000).astype(np.uint16) if encoding == "16UC1" else DEPTH.astype(np.float32)
     frame = decode_image(image(0, stored, encoding, 4, big), 1.0, 2.0)
     expected = np.where(DEPTH > 0, np.clip(DEPTH - 1, 0, 1) * 255, 0)
-    assert frame.shape == (64, 96, 3) and np.abs(frame - expected[..., None]).max() <= 1
+    assert frame.shape == (64, 96, 3)
+    assert np.abs(frame - expected[..., None]).max() <= 1
     if encoding == "32FC1":
         stored[0, 0] = np.nan
         assert decode_image(image(0, stored, encoding, 0, big), 1.0, 2.0)[0, 0].tolist() == [0, 0, 0]
