@@ -104,3 +104,22 @@ script() {
 assert_fine() {
   [[ $status -eq 0 ]] || fail "status $status: $output $stderr"
 }
+
+# wait_until COMMAND ...: it succeeds within 30 seconds; wait_until_not: it fails.
+wait_until() {
+  local turn
+  for ((turn = 0; turn < 300; turn++)); do
+    ! "$@" >/dev/null 2>&1 || return 0
+    sleep 0.1
+  done
+  fail "never true: $*"
+}
+
+wait_until_not() {
+  local turn
+  for ((turn = 0; turn < 300; turn++)); do
+    "$@" >/dev/null 2>&1 || return 0
+    sleep 0.1
+  done
+  fail "always true: $*"
+}

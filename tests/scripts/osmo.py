@@ -4,7 +4,8 @@
 What it has been told lies in the folder $OSMO_STATE: ``calls`` (one JSON list of arguments a line),
 ``credentials.json``, ``workflows.json``. ``fail`` there holds one rule a line,
 {"command", "status", "stdout"}: the next call that starts with that command ends so, and the rule is used
-up. It answers as NVIDIA/OSMO 6.4 did; the tests that use it run against the real CLI, too (OSMO=PATH).
+up. Where there is a file ``follow``, logs end when the workflow does, as the real ones mostly do. It answers
+as NVIDIA/OSMO 6.4 did; the tests that use it run against the real CLI, too (OSMO=PATH).
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ import json
 import os
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(os.environ["OSMO_PROJECT"])
 sys.path.insert(0, str(ROOT / "python"))
 
-import workflow_spec  # noqa: E402
-
 from ur10e_act.errors import UserError  # noqa: E402
+from ur10e_act.osmo import workflow_spec  # noqa: E402
 
 STATE = Path(os.environ["OSMO_STATE"])
 ALIVE = ("PENDING", "RUNNING", "WAITING")
@@ -114,7 +115,7 @@ def credential_delete(args: argparse.Namespace) -> None:
     print(f"Deleted credential {args.name}.")
 
 
-def credential_list(args: argparse.Namespace) -> None:
+def credential_list(_: argparse.Namespace) -> None:
     rows = [
         {"cred_name": name, "cred_type": entry["type"], "profile": entry["profile"]}
         for name, entry in read("credentials").items()
@@ -125,7 +126,7 @@ def credential_list(args: argparse.Namespace) -> None:
 def workflow_submit(args: argparse.Namespace) -> None:
     as_json = args.format_type == "json"
     try:
-        _, workflow = workflow_spec.load(args)
+        _, workflow = workflow_spec.load(args.file, args.set, args.set_string)
     except UserError as error:
         fail(f"Workflow submit failed:\n{error}", as_json, status=1, code=1)
     if args.pool not in (None, "default"):
@@ -170,6 +171,8 @@ def workflow_logs(args: argparse.Namespace) -> None:
     print(f"Workflow {args.workflow_id} has logs:")
     for line in workflow["logs"]:
         print(f"2026/11/23 16:07:10 {line}", flush=True)
+    while (STATE / "follow").exists() and known_workflow(args)["status"] in ALIVE:
+        time.sleep(0.1)
 
 
 def workflow_cancel(args: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ setup() {
   osmo_setup
   azure_secrets WANDB_API_KEY=wandb-key-123
   "$ROOT/scripts/secrets.sh" 2>/dev/null
-  export IMAGE=osmo.invalid/train:1 EVAL_IMAGE=osmo.invalid/eval:1 NAME=bats-pods
+  export TRAIN_IMAGE=osmo.invalid/train:1 EVAL_IMAGE=osmo.invalid/eval:1 NAME=bats-pods
 }
 
 same_as_pods() {
@@ -30,7 +30,7 @@ same_as_pods() {
 @test "ddp on one node and on four, with a data task, overrides and W&B" {
   WORKFLOW=ddp GPUS=4 GPUS_PER_NODE=4 same_as_pods
   WORKFLOW=ddp GPUS=8 GPUS_PER_NODE=2 DATA_TASK=1 OVERRIDES='training.lr=1e-4 data.image_size=[96,96]' \
-    WANDB=robots RESUME=data/act/old-1/checkpoints same_as_pods
+    WANDB=robots RESUME_FROM=data/act/old-1/checkpoints same_as_pods
 }
 
 @test "train-eval, on one GPU and on two" {

@@ -19,7 +19,7 @@ setup() {
   cp -R "$REPO/workflows" "$REPO/secrets.example.env" "$ROOT"
   ln -s "$REPO/.venv" "$ROOT/.venv"
   blob tree "$CON" "$REPO/tests/fixtures/ur10e_v3_by_lerobot_0_4_4" reach/
-  export DATA=$CON/reach OUTPUT=azure://devstoreaccount1/$CON/out OMP_NUM_THREADS=1 CONFIG=python/config.smoke.yaml
+  export SOURCE=$CON/reach STORAGE_URL=azure://devstoreaccount1/$CON/out OMP_NUM_THREADS=1 CONFIG=python/config.smoke.yaml
   OVERRIDES="model.dim_model=32 model.n_heads=2 model.dim_feedforward=32 model.n_encoder_layers=1"
   OVERRIDES+=" data.image_size=[32,32] training.batch_size=2 training.warmup_steps=0 training.val_every=100"
   OVERRIDES+=" logging.log_every=1 logging.tensorboard=false eval.latency_frames=3"
@@ -47,11 +47,11 @@ steps() {
   assert_says "[train-0] training on cpu world_size=2"
   [[ $stderr == *"workflow ur10e-act-train-eval-1: COMPLETED"* ]]
   [[ $output$stderr != *"$AZURE_STORAGE_ACCOUNT_KEY"* ]]
-  OUTPUT='' fetch "$CON/out/ur10e-act-train-eval-1/eval" "$WORK/eval"
+  fetch "$CON/out/ur10e-act-train-eval-1/eval" "$WORK/eval"
   assert_ok
   [[ -s $WORK/eval/report.html && -s $WORK/eval/metrics/summary.json && -s $WORK/eval/metrics/all_episodes.parquet ]]
   grep -q '"held_out": true' "$WORK/eval/metrics/summary.json"
-  OUTPUT='' fetch --manifest "$CON/out/ur10e-act-train-eval-1/checkpoints" "$WORK/checkpoints"
+  fetch --manifest "$CON/out/ur10e-act-train-eval-1/checkpoints" "$WORK/checkpoints"
   assert_ok
   [[ $(readlink "$WORK/checkpoints/last") == 000003 ]]
 }
@@ -75,23 +75,23 @@ steps() {
   [[ $start -ge 1 ]] || fail "started from $start: $(<"$LOG")"
   [[ $(steps train-0 "$LOG") == *" $((start + 1)) "*" 100 " ]]
   # The metrics of the first attempt, which only the checkpoint still had, are in the result.
-  OUTPUT='' fetch "$CON/out/ur10e-act-ddp-1/train" "$WORK/train"
+  fetch "$CON/out/ur10e-act-ddp-1/train" "$WORK/train"
   assert_ok
   [[ $(grep -c '"type": "train"' "$WORK/train/metrics.jsonl") -eq 100 ]]
   [[ $(grep -c '"type": "val", "step": 0' "$WORK/train/metrics.jsonl") -eq 1 ]]
   [[ ! -e $WORK/train/checkpoints ]]
 }
 
-@test "train, and RESUME of its checkpoints by another workflow" {
+@test "train, and RESUME_FROM for its checkpoints by another workflow" {
   WORKFLOW=train STEPS=2 rehearse
   assert_ok
-  WORKFLOW=train STEPS=4 RESUME=$OUTPUT/ur10e-act-train-1/checkpoints rehearse
+  WORKFLOW=train STEPS=4 RESUME_FROM=$STORAGE_URL/ur10e-act-train-1/checkpoints rehearse
   assert_ok
   assert_says "training on cpu world_size=1 step=2/4"
-  OUTPUT='' fetch --manifest "$CON/out/ur10e-act-train-2/checkpoints" "$WORK/checkpoints"
+  fetch --manifest "$CON/out/ur10e-act-train-2/checkpoints" "$WORK/checkpoints"
   assert_ok
   [[ $(readlink "$WORK/checkpoints/last") == 000004 ]]
-  WORKFLOW=train STEPS=4 RESUME=$OUTPUT/nothing/checkpoints rehearse
+  WORKFLOW=train STEPS=4 RESUME_FROM=$STORAGE_URL/nothing/checkpoints rehearse
   [[ $status -eq 2 || $status -eq 1 ]]
   assert_says "has no .manifest.json"
 }
@@ -110,34 +110,34 @@ steps() {
   printf 'task: reach\nfps: 10\ncameras: {top: {topic: /top/image_raw/compressed}}\n' >"$WORK/bags/convert.yaml"
   mv "$WORK/bags/third" "$WORK/third"
   blob tree "$CON" "$WORK/bags" recordings/
-  WORKFLOW=convert DATA=$CON/recordings DATASET=$CON/dataset CPUS=1 rehearse
+  WORKFLOW=convert SOURCE=$CON/recordings DATASET=$CON/dataset NODE_CPUS=1 rehearse
   assert_ok
-  OUTPUT='' fetch --manifest "$CON/dataset" "$WORK/dataset"
+  fetch --manifest "$CON/dataset" "$WORK/dataset"
   assert_ok
   run "$ROOT/.venv/bin/python" -m ur10e_act.dataset.lerobot_dataset "$WORK/dataset"
   assert_says "2 episodes"
   blob tree "$CON" "$WORK/third" recordings/third/
-  WORKFLOW=convert DATA=$CON/recordings DATASET=$CON/dataset CPUS=1 rehearse
+  WORKFLOW=convert SOURCE=$CON/recordings DATASET=$CON/dataset NODE_CPUS=1 rehearse
   assert_ok
   assert_says "2 recordings are in "
   [[ -n $(find "$ROOT/outputs/run-local" -path '*convert-2*/recordings/third/*') ]]
   [[ -z $(find "$ROOT/outputs/run-local" -path '*convert-2*/recordings/first/*') ]]
-  WORKFLOW=convert DATA=$CON/recordings DATASET=$CON/dataset CPUS=1 rehearse
+  WORKFLOW=convert SOURCE=$CON/recordings DATASET=$CON/dataset NODE_CPUS=1 rehearse
   assert_ok
   assert_says "no recordings here; "
   assert_says " is up to date"
-  OUTPUT='' fetch --manifest "$CON/dataset" "$WORK/dataset"
+  fetch --manifest "$CON/dataset" "$WORK/dataset"
   assert_ok
   run "$ROOT/.venv/bin/python" -m ur10e_act.dataset.lerobot_dataset "$WORK/dataset"
   assert_says "3 episodes"
   export STEPS=1
   # The evaluation converts them, too.
-  WORKFLOW=train-eval DATA=$CON/recordings EVAL_GPUS=0 rehearse
+  WORKFLOW=train-eval SOURCE=$CON/recordings EVAL_GPUS=0 rehearse
   assert_ok
   assert_says "held_out=yes"
-  OUTPUT='' fetch "$CON/out/ur10e-act-train-eval-1/eval" "$WORK/eval"
+  fetch "$CON/out/ur10e-act-train-eval-1/eval" "$WORK/eval"
   assert_ok
   [[ -s $WORK/eval/metrics/all_episodes.parquet ]]
-  WORKFLOW=ddp GPUS=2 DATA=$CON/recordings DATA_TASK=1 rehearse
+  WORKFLOW=ddp GPUS=2 SOURCE=$CON/recordings DATA_TASK=1 rehearse
   assert_ok
 }

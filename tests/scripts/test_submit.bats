@@ -24,7 +24,7 @@ submitted() {
   assert_fine
   [[ $output =~ ^bats-ddp-[0-9]+$ ]]
   [[ $stderr == *"make logs ID=$output"* ]]
-  [[ $stderr == *"make submit-ddp RESUME=azure://devstoreaccount1/data/act/$output/checkpoints"* ]]
+  [[ $stderr == *"make submit-ddp RESUME_FROM=azure://devstoreaccount1/data/act/$output/checkpoints"* ]]
   export ID=$output
   script workflow status
   assert_fine
@@ -41,16 +41,16 @@ submitted() {
   WORKFLOW=convert DATASET=datasets/houston STRICT=1 CONVERT_CONFIG=python/convert.yaml submitted
   assert_fine
   azure_secrets WANDB_API_KEY=wandb-key-123
-  WORKFLOW=ddp GPUS=32 GPUS_PER_NODE=8 WANDB=robots RESUME=data/act/old-1/checkpoints EXEC_TIMEOUT=2d submitted
+  WORKFLOW=ddp GPUS=32 GPUS_PER_NODE=8 WANDB=robots RESUME_FROM=data/act/old-1/checkpoints EXEC_TIMEOUT=2d submitted
   assert_fine
 }
 
 @test "what the submitted file holds is what was asked for" {
   export DRY_RUN=1
-  WORKFLOW=ddp GPUS=4 GPUS_PER_NODE=2 STEPS=50 OVERRIDES="training.lr=5e-5" RESUME=data/x/checkpoints OSMO=/nowhere script submit
+  WORKFLOW=ddp GPUS=4 GPUS_PER_NODE=2 STEPS=50 OVERRIDES="training.lr=5e-5" RESUME_FROM=data/x/checkpoints OSMO=/nowhere script submit
   assert_fine
   [[ $output == *'OVERRIDES: "training.save_minutes=10 training.steps=50 training.lr=5e-5"'* ]]
-  [[ $output == *'RESUME: "data/x/checkpoints"'* ]]
+  [[ $output == *'RESUME_FROM: "data/x/checkpoints"'* ]]
   [[ $output == *'SOURCE: "datasets/reach"'* ]]
   [[ $output == *'CHECKPOINT_URL: "azure://devstoreaccount1/data/act/{{workflow_id}}/checkpoints"'* ]]
   [ "$(grep -c 'name: train-' <<<"$output")" = 2 ]
@@ -85,13 +85,13 @@ submitted() {
   assert_refused "EXEC_TIMEOUT=1h 30m"
   WORKFLOW=ddp NAME=1st script submit
   assert_refused "NAME=1st"
-  WORKFLOW=ddp OUTPUT=https://account.blob.core.windows.net/c/p script submit
+  WORKFLOW=ddp STORAGE_URL=https://account.blob.core.windows.net/c/p script submit
   assert_refused "is no URL like azure://ACCOUNT/CONTAINER/PREFIX"
-  WORKFLOW=ddp IMAGE=ur10e-act-train script submit
-  assert_refused "IMAGE=ur10e-act-train is no image like REGISTRY/"
+  WORKFLOW=ddp TRAIN_IMAGE=ur10e-act-train script submit
+  assert_refused "TRAIN_IMAGE=ur10e-act-train is no image like REGISTRY/"
   REGISTRY='' WORKFLOW=ddp script submit
   assert_refused "REGISTRY is not set"
-  WORKFLOW=ddp DATA=reach script submit
+  WORKFLOW=ddp SOURCE=reach script submit
   assert_refused "name CONTAINER/PREFIX"
 }
 
@@ -200,6 +200,24 @@ submitted() {
   done
   ID=$ID script workflow cancel
   assert_refused "is already finished"
+}
+
+@test "logs that a signal ends leave no osmo process behind" {
+  only_standin "its process is known by its arguments"
+  WORKFLOW=ddp submitted
+  assert_fine
+  export ID=$output
+  touch "$OSMO_STATE/follow"
+  log_line "$ID" "step=1 loss=0.5"
+  for signal in TERM HUP KILL; do
+    "$ROOT/scripts/workflow.sh" logs >"$BATS_TEST_TMPDIR/log" 2>&1 3>&- &
+    watcher=$!
+    wait_until grep -q 'step=1 loss=0.5' "$BATS_TEST_TMPDIR/log"
+    pgrep -f "workflow logs $ID"
+    kill "-$signal" "$watcher"
+    run wait "$watcher"
+    wait_until_not pgrep -f "workflow logs $ID"
+  done
 }
 
 @test "status, logs and cancel of an unknown workflow, or of none" {

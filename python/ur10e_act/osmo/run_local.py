@@ -5,8 +5,10 @@ the group's own, {{input:N}} and {{output}} are folders, exitActions are followe
 azcopy as osmo-ctrl would bring them. As OSMO does, outputs are handed on without links to folders, and values
 of credentials are masked. A URL azure://local/PATH is the folder /PATH.
 
-    python -m ur10e_act.osmo.run_local FILE [--set NAME=VALUE ...]
-        [--set-string NAME=VALUE ...] [--retries N] [--plan]
+    python -m ur10e_act.osmo.run_local [FILE [--set NAME=VALUE ...] [--set-string NAME=VALUE ...]]
+        [--work DIR] [--retries N] [--plan]
+
+Without FILE, the environment names the workflow and its parameters, as in scripts/submit.sh.
 """
 
 from __future__ import annotations
@@ -29,9 +31,9 @@ from pathlib import Path
 from typing import Any
 
 from ur10e_act.errors import UserError, run_cli
+from ur10e_act.osmo.parameters import ROOT, WorkflowParameters
 from ur10e_act.osmo.workflow_spec import Group, Task, Workflow, add_arguments, load
 
-ROOT = Path(__file__).resolve().parents[3]
 LOCAL = "azure://local/"
 # What a task has from this machine in place of an image; all else comes from the workflow.
 INHERITED = (
@@ -53,25 +55,73 @@ class TaskFailed(Exception):
     """A task that OSMO would count as failed; the message says why."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Run:
-    """One attempt at one task: its process, folders and what was read of it."""
+    """One attempt at one task: its folders and what it is given."""
 
     task: Task
     folder: Path
     environment: dict[str, str]
     secrets: dict[str, str]
-    process: subprocess.Popen | None = None
-    reader: threading.Thread | None = None
-    killed: bool = False
 
     @property
     def output(self) -> Path:
         return self.folder / "output"
 
+
+class Process:
+    """The command of a run, in the place of the image's WORKDIR, in a session of its own."""
+
+    def __init__(self, run: Run) -> None:
+        """Start it. UserError where it cannot be started."""
+        self.run = run
+        self.killed = False
+        self.reader = threading.Thread(target=self._print_lines)
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        # An image has no secrets.env.
+        secrets = run.folder / "secrets.env"
+        secrets.touch(mode=0o600, exist_ok=True)
+        try:
+            self.process = subprocess.Popen(
+                [*run.task.command, *run.task.args],
+                cwd=ROOT,
+                env={**inherited, "SECRETS": str(secrets), **run.environment, **run.secrets},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise UserError(f"{run.task.name}: {run.task.command[0]} cannot be started ({error})") from None
+
+    def follow(self, ended: queue.Queue[Process]) -> None:
+        """Print its lines, with the task's name before them; ``ended`` gets it when it ends."""
+        self.reader.start()
+        threading.Thread(target=self._report_end, args=(ended,), daemon=True).start()
+
+    def _print_lines(self) -> None:
+        for line in self.process.stdout or ():
+            for value in self.run.secrets.values():
+                line = line.replace(value, MASK) if len(value) >= 8 else line
+            # One write, so that the lines of several tasks do not mix.
+            sys.stdout.write(f"[{self.run.task.name}] {line.rstrip()}\n")
+            sys.stdout.flush()
+
+    def _report_end(self, ended: queue.Queue[Process]) -> None:
+        self.process.wait()
+        ended.put(self)
+
+    @property
+    def status(self) -> int:
+        """128 + N for a process that signal N ended, as a shell and Kubernetes have it. Waits for the end."""
+        status = self.process.wait()
+        return status if status >= 0 else 128 - status
+
     def kill(self) -> None:
         """End the task as a deleted pod ends: without a word to it."""
-        if self.process is not None and self.process.poll() is None:
+        if self.process.poll() is None:
             self.killed = True
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -87,7 +137,7 @@ class Rehearsal:
     retries: int
     outputs: dict[str, Path] = field(default_factory=dict)
     pods: dict[str, int] = field(default_factory=dict)
-    running: list[Run] = field(default_factory=list)
+    running: list[Process] = field(default_factory=list)
 
     def run(self) -> None:
         """Run all groups; TaskFailed where OSMO's workflow would end as FAILED."""
@@ -95,11 +145,10 @@ class Rehearsal:
             for group in self.workflow.groups:
                 self._run_group(group)
         finally:
-            for run in self.running:
-                run.kill()
-            for run in self.running:
-                if run.process is not None:
-                    run.process.wait()
+            for process in self.running:
+                process.kill()
+            for process in self.running:
+                process.process.wait()
 
     def _run_group(self, group: Group) -> None:
         attempt = 0
@@ -121,9 +170,8 @@ class Rehearsal:
     def _attempt(self, group: Group) -> tuple[str, str]:
         """Start all tasks of the group once, and wait for what ends it: (action, why)."""
         port = str(free_port())
-        ended: queue.Queue[Run] = queue.Queue()
         gpus = iter(visible_gpus())
-        self.running = []
+        runs = []
         for task in group.tasks:
             folder = self.work / task.name / str(self.pods.setdefault(task.name, 0))
             wanted = gpu_count(task, self.workflow)
@@ -131,35 +179,39 @@ class Rehearsal:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(
                 gpu for _, gpu in zip(range(wanted), gpus, strict=False)
             )
-            self.running.append(Run(task, folder, environment, secrets))
-        for run in self.running:
+            runs.append(Run(task, folder, environment, secrets))
+        for run in runs:
             if not run.folder.exists():
                 prepare_folders(run, self.outputs)
-        for run in self.running:
-            start(run, ended)
+        ended: queue.Queue[Process] = queue.Queue()
+        self.running = []
+        for run in runs:
+            # Known before anything else happens, so that Ctrl-C ends it.
+            self.running.append(Process(run))
+            self.running[-1].follow(ended)
         verdict, reason = self._judge(group, ended)
-        for run in self.running:
-            run.kill()
-        for run in self.running:
+        for process in self.running:
+            process.kill()
+        for process in self.running:
             # What a command has left is uploaded also when it has failed; a deleted pod uploads nothing.
-            run.process.wait()
-            run.reader.join()
-            if not run.killed:
-                upload(run, output_urls(run.task, self.workflow_id))
-                self.outputs[run.task.name] = run.output
+            process.process.wait()
+            process.reader.join()
+            if not process.killed:
+                upload(process.run, output_urls(process.run.task, self.workflow_id))
+                self.outputs[process.run.task.name] = process.run.output
         return verdict, reason
 
-    def _judge(self, group: Group, ended: queue.Queue[Run]) -> tuple[str, str]:
+    def _judge(self, group: Group, ended: queue.Queue[Process]) -> tuple[str, str]:
         for _ in group.tasks:
-            run = ended.get()
-            status = exit_status(run.process.returncode)
-            action = run.task.action(status)
-            lead = run.task.lead or len(group.tasks) == 1
-            reason = f"{run.task.name} ended with {status}"
+            process = ended.get()
+            task, status = process.run.task, process.status
+            action = task.action(status)
+            lead = task.lead or len(group.tasks) == 1
+            reason = f"{task.name} ended with {status}"
             say(reason)
             if action == "RESCHEDULE":
                 # This task gets a new pod; the others start again where they were.
-                self.pods[run.task.name] += 1
+                self.pods[task.name] += 1
             if action != "COMPLETE" and (lead or not group.ignore_nonlead_status):
                 return action, reason
             if action == "COMPLETE" and lead:
@@ -268,49 +320,6 @@ def transfer(script: str, source: str, target: str) -> None:
         raise TaskFailed(f"{script} {source} {target} ended with {done.returncode}")
 
 
-def start(run: Run, ended: queue.Queue[Run]) -> None:
-    """Start the command in the place of the image's WORKDIR, in a session of its own, its lines prefixed."""
-    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    # An image has no secrets.env.
-    secrets = run.folder / "secrets.env"
-    secrets.touch(mode=0o600, exist_ok=True)
-    try:
-        run.process = subprocess.Popen(
-            [*run.task.command, *run.task.args],
-            cwd=ROOT,
-            env={**inherited, "SECRETS": str(secrets), **run.environment, **run.secrets},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise UserError(f"{run.task.name}: {run.task.command[0]} cannot be started ({error})") from None
-
-    def follow() -> None:
-        for line in run.process.stdout:
-            for value in run.secrets.values():
-                line = line.replace(value, MASK) if len(value) >= 8 else line
-            # One write, so that the lines of several tasks do not mix.
-            sys.stdout.write(f"[{run.task.name}] {line.rstrip()}\n")
-            sys.stdout.flush()
-
-    def wait() -> None:
-        run.process.wait()
-        ended.put(run)
-
-    run.reader = threading.Thread(target=follow)
-    run.reader.start()
-    threading.Thread(target=wait, daemon=True).start()
-
-
-def exit_status(returncode: int) -> int:
-    """128 + N for a process that signal N ended, as a shell and Kubernetes have it."""
-    return returncode if returncode >= 0 else 128 - returncode
-
-
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -335,7 +344,7 @@ def plan(workflow: Workflow, workflow_id: str, work: Path) -> list[dict[str, Any
                     "task": task.name,
                     "command": [*task.command, *task.args],
                     "environment": environment,
-                    "credentials": {name: dict(keys) for name, keys in task.credentials.items()},
+                    "credentials": dict(task.credentials),
                     "inputs": [source for _, source in task.inputs],
                     "outputs": output_urls(task, workflow_id),
                 }
@@ -373,32 +382,57 @@ def ended_by_signals() -> Iterator[None]:
             signal.signal(each, handler)
 
 
+def rehearse(workflow: Workflow, base: Path, retries: int) -> int:
+    """Run the workflow in a folder of its own in ``base``; 0 where it has COMPLETED, else 1."""
+    workflow_id = next_id(base, workflow.name)
+    say(f"workflow {workflow_id} in {base / workflow_id}")
+    try:
+        with ended_by_signals():
+            Rehearsal(workflow, workflow_id, base / workflow_id, retries).run()
+    except TaskFailed as failed:
+        say(f"workflow {workflow_id}: {failed}")
+        return 1
+    say(f"workflow {workflow_id}: COMPLETED")
+    return 0
+
+
+def parameters_of_environment() -> WorkflowParameters:
+    localpath = os.environ.get("LOCALPATH", "")
+    return WorkflowParameters.from_environment(
+        os.environ, f"{LOCAL.rstrip('/')}{Path(localpath).resolve()}" if localpath else ""
+    )
+
+
+def need_azcopy() -> None:
+    if not os.environ.get("AZCOPY") and shutil.which("azcopy") is None:
+        done = subprocess.run([ROOT / "scripts" / "setup.sh", "azcopy"], check=False)
+        if done.returncode != 0:
+            sys.exit(done.returncode)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_arguments(parser)
+    add_arguments(parser, file_optional=True)
     parser.add_argument("--work", type=Path, default=ROOT / "outputs" / "run-local")
     parser.add_argument(
         "--retries", type=int, default=3, help="OSMO's max_retry_per_task, which is 0 unless set"
     )
     parser.add_argument("--plan", action="store_true", help="print as JSON what would run, and stop")
     args = parser.parse_args()
-    _, workflow = load(args)
+    if args.file is None:
+        parameters = parameters_of_environment()
+        _, workflow = load(parameters.file, *parameters.template_parameters())
+        if parameters.azure and not args.plan:
+            need_azcopy()
+    else:
+        _, workflow = load(args.file, args.set, args.set_string)
     base = args.work.resolve()
     if args.plan:
         print(json.dumps(plan(workflow, f"{workflow.name}-1", base / f"{workflow.name}-1"), indent=2))
         return 0
-    workflow_id = next_id(base, workflow.name)
-    say(f"workflow {workflow_id} in {base / workflow_id}")
-    try:
-        with ended_by_signals():
-            Rehearsal(workflow, workflow_id, base / workflow_id, args.retries).run()
-    except TaskFailed as failed:
-        say(f"workflow {workflow_id}: {failed}")
-        return 1
-    say(f"workflow {workflow_id}: COMPLETED")
-    return 0
+    return rehearse(workflow, base, args.retries)
 
 
 if __name__ == "__main__":

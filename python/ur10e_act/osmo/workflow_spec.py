@@ -21,7 +21,7 @@ import jinja2
 import jinja2.sandbox
 import yaml
 
-from ur10e_act.errors import UserError, run_cli
+from ur10e_act.errors import UserError, one_line, run_cli
 
 MAX_TASKS = 20  # OSMO's default; an admin can change it
 NAME = re.compile(r"[a-zA-Z]([a-zA-Z0-9_-]*[a-zA-Z0-9])?")
@@ -103,7 +103,7 @@ def _sections(text: str) -> tuple[str, dict[str, Any]]:
         raise UserError("no top-level key 'workflow'")
     if "version" in sections and str(_yaml(sections["version"], "version")["version"]) != "2":
         raise UserError("version: OSMO knows 2 alone")
-    defaults = {}
+    defaults: dict[str, Any] = {}
     if "default-values" in sections:
         defaults = _yaml(sections["default-values"], "default-values")["default-values"] or {}
     return sections["workflow"], defaults
@@ -113,7 +113,7 @@ def _yaml(text: str, what: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"{what}: no YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{what}: no YAML: {one_line(error)}") from None
 
 
 def render(text: str, values: Mapping[str, Any]) -> str:
@@ -405,21 +405,23 @@ def _url(value: Any, where: str) -> str:
     return text
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser, file_optional: bool = False) -> None:
     """The workflow file and its parameters, as ``osmo workflow submit`` takes them."""
-    parser.add_argument("file", type=Path)
+    parser.add_argument("file", type=Path, nargs="?" if file_optional else None)
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE")
     parser.add_argument("--set-string", nargs="+", action="extend", default=[], metavar="NAME=VALUE")
 
 
-def load(args: argparse.Namespace) -> tuple[str, Workflow]:
-    """The rendered text and the checked workflow of arguments that ``add_arguments`` has defined."""
+def load(file: Path, casted: Sequence[str], texts: Sequence[str]) -> tuple[str, Workflow]:
+    """The rendered text and the checked workflow of a file with parameters NAME=VALUE: those of ``--set``,
+    which are cast, and those of ``--set-string``. UserError names the file.
+    """
     try:
-        text = args.file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{args.file}: cannot be read ({error})") from None
+        raise UserError(f"{file}: cannot be read ({error})") from None
     values: dict[str, Any] = {}
-    for pairs, kind in ((args.set, cast), (args.set_string, str)):
+    for pairs, kind in ((casted, cast), (texts, str)):
         for pair in pairs:
             name, equals, value = pair.partition("=")
             if not equals:
@@ -429,7 +431,7 @@ def load(args: argparse.Namespace) -> tuple[str, Workflow]:
         rendered = render(text, values)
         return rendered, parse(rendered)
     except UserError as error:
-        raise UserError(f"{args.file.name}: {error}") from None
+        raise UserError(f"{file.name}: {error}") from None
 
 
 def main() -> None:
@@ -437,7 +439,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser)
-    sys.stdout.write(load(parser.parse_args())[0])
+    args = parser.parse_args()
+    sys.stdout.write(load(args.file, args.set, args.set_string)[0])
 
 
 if __name__ == "__main__":

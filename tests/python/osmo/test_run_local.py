@@ -43,7 +43,7 @@ def task(name: str, script: str, **keys: str) -> str:
     return f"    - name: {name}\n      image: r/i:1\n      command: [bash, -c, {script!r}]\n{lines}"
 
 
-def test_outputs_become_inputs_without_links_to_folders_and_hidden_names(run, tmp_path: Path) -> None:
+def test_outputs_become_inputs_without_links_to_folders_and_hidden_names(run) -> None:
     script = "cd $OUT && mkdir d && echo hello >d/f && ln -s d l && ln -s d/f g && echo x >.hidden"
     make = task("make", script, environment='{OUT: "{{output}}"}')
     take = task(

@@ -54,7 +54,7 @@ REST = [
     {"output_url": ""},
     {
         "output_url": "azure://a/c/p",
-        "resume": "azure://a/c/old-1/checkpoints",
+        "resume_from": "azure://a/c/old-1/checkpoints",
         "platform": "h100",
         "data_platform": "cpu",
         "wandb_credential": "wandb",
