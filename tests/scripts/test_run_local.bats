@@ -114,7 +114,7 @@ steps() {
   assert_ok
   fetch --manifest "$CON/dataset" "$WORK/dataset"
   assert_ok
-  run "$ROOT/.venv/bin/python" -m ur10e_act.dataset.lerobot_dataset "$WORK/dataset"
+  PYTHONPATH=$ROOT/python run "$ROOT/.venv/bin/python" -m ur10e_act.dataset.lerobot_dataset "$WORK/dataset"
   assert_says "2 episodes"
   blob tree "$CON" "$WORK/third" recordings/third/
   WORKFLOW=convert SOURCE=$CON/recordings DATASET=$CON/dataset NODE_CPUS=1 rehearse
@@ -128,7 +128,7 @@ steps() {
   assert_says " is up to date"
   fetch --manifest "$CON/dataset" "$WORK/dataset"
   assert_ok
-  run "$ROOT/.venv/bin/python" -m ur10e_act.dataset.lerobot_dataset "$WORK/dataset"
+  PYTHONPATH=$ROOT/python run "$ROOT/.venv/bin/python" -m ur10e_act.dataset.lerobot_dataset "$WORK/dataset"
   assert_says "3 episodes"
   export STEPS=1
   # The evaluation converts them, too.
