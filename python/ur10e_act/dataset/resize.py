@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torchvision.transforms import functional
+from torchvision.transforms.v2 import functional
 
 
 def resize_frames(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
