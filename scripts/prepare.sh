@@ -36,7 +36,7 @@ kind=dataset
 if [[ ! -f $target/meta/info.json ]]; then
   # None may be there where all of them were left out.
   kind=recordings
-  [[ $* == *--unless-converted* && -f $DEST/conversion.json ]] || kind=$("$python" -m ur10e_act.recordings.bag_reader "$target")
+  [[ $* == *--unless-converted* && -f $DEST/conversion.json ]] || kind=$("$python" -m ur10e_act.recordings.find_recordings "$target")
 fi
 case $kind:$target in
   dataset:"$DEST")

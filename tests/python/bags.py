@@ -1,8 +1,9 @@
-"""Real ROS 2 recordings by rosbags' writer, of a known motion, with the time written into every picture."""
+"""Real ROS 2 recordings by rosbags' writer, of a known motion, with the time written into every image."""
 
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,8 +35,8 @@ def grip(seconds: np.ndarray | float) -> np.ndarray:
     return 0.4 + 0.4 * np.sin(np.asarray(seconds) * 2.0)
 
 
-def picture(seconds: float, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """uint8 (H, W, 3) that tells its time: ``read_time`` reads it after any coding that leaves 8x8 blocks."""
+def clock_image(seconds: float, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    """uint8 (H, W, 3) that shows its time: ``read_time`` reads it after any coding that leaves 8x8 blocks."""
     code = round(seconds * 10_000)
     y, x = np.mgrid[:height, :width]
     frame = np.stack([(x * 2 + code // 300) % 200, y * 2 + 20, 180 - y - x // 2], axis=2).clip(0, 255)
@@ -48,7 +49,7 @@ def picture(seconds: float, height: int = HEIGHT, width: int = WIDTH) -> np.ndar
 
 
 def read_time(frame: np.ndarray) -> float:
-    """The time (s) of a ``picture``."""
+    """The time (s) of a ``clock_image``."""
     cells = frame[: 4 * CELL, : 6 * CELL].mean(axis=2).reshape(4, CELL, 6, CELL).mean(axis=(1, 3))
     return int(((cells.ravel() > 128) << np.arange(BITS)).sum()) / 10_000
 
@@ -99,7 +100,7 @@ class Bag:
     cameras: tuple[str, ...] = ("/top/image_raw/compressed",)
     height: int = HEIGHT
     width: int = WIDTH
-    make_picture: Callable[[int, np.ndarray], Any] = compressed
+    make_image: Callable[[int, np.ndarray], Any] = compressed
     change: Callable[[list], list] = lambda messages: messages
     storage: StoragePlugin = StoragePlugin.SQLITE3
     compression: CompressionMode | None = None
@@ -118,8 +119,8 @@ class Bag:
             for t in np.arange(0.004 + 0.003 * number, self.seconds, 1 / self.camera_hz):
                 t = round(t, 4)
                 ns = self.start_ns + round(t * NS)
-                frame = picture(t, self.height, self.width)
-                found.append((topic, ns + 2_000_000, self.make_picture(ns, frame)))
+                frame = clock_image(t, self.height, self.width)
+                found.append((topic, ns + 2_000_000, self.make_image(ns, frame)))
         return self.change(sorted(found, key=lambda message: message[1]))
 
     def write(self, path: Path) -> Path:
@@ -142,3 +143,24 @@ def storage_file(bag: Path) -> Path:
 
 def frames_of(dataset: Any, camera: str, episode: int) -> Iterator[np.ndarray]:
     yield from dataset.frames.read(camera, episode, range(dataset.episodes[episode].length))
+
+
+def unknown_type(found: list) -> list:
+    status = TYPES["diagnostic_msgs/msg/KeyValue"](key="a", value="b")
+    return [*found, ("/status", found[-1][1], status)]
+
+
+def drop(topic: str, first_s: float, last_s: float):
+    def change(found: list) -> list:
+        return [m for m in found if m[0] != topic or not first_s <= (m[1] - START_NS) / NS < last_s]
+
+    return change
+
+
+def cut_file(bag: Path) -> None:
+    file = storage_file(bag)
+    os.truncate(file, file.stat().st_size * 2 // 3)
+
+
+def without_metadata(bag: Path) -> None:
+    (bag / "metadata.yaml").unlink()

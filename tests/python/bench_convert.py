@@ -3,7 +3,7 @@
     PYTHONPATH=python python tests/python/bench_convert.py [ROUNDS]
 
 Encoding alone gets the same frames, decoded and in memory, and does what the converter's encoder does with
-them, on one core; the converter decodes the next picture on a second one meanwhile, where it is free. Rounds
+them, on one core; the converter decodes the next image on a second one meanwhile, where it is free. Rounds
 alternate and the medians are compared, by the clock and by CPU seconds.
 """
 
@@ -21,9 +21,10 @@ from PIL import Image
 from rosbags.rosbag2 import StoragePlugin
 
 from ur10e_act.dataset.video_encoder import EpisodeEncoder
-from ur10e_act.recordings.bag_reader import find_recordings
+from ur10e_act.recordings.conversion_report import Kept
 from ur10e_act.recordings.convert_config import CameraConfig, ConvertConfig
 from ur10e_act.recordings.convert_recording import convert_recording
+from ur10e_act.recordings.find_recordings import find_recordings
 from ur10e_act.recordings.ros_images import CompressedDecoder
 
 HEIGHT, WIDTH, SECONDS = 480, 640, 10
@@ -32,7 +33,7 @@ CONFIG = ConvertConfig(task="bench", cameras={"top": CameraConfig(TOPIC)})
 
 
 def scene(number: int) -> np.ndarray:
-    """A textured picture with a disc that moves and a camera's noise, uint8 (H, W, 3)."""
+    """A textured image with a disc that moves and a camera's noise, uint8 (H, W, 3)."""
     random = np.random.default_rng(0)
     coarse = random.uniform(20, 235, (HEIGHT // 16, WIDTH // 8, 3)).astype(np.uint8)
     texture = np.asarray(Image.fromarray(coarse).resize((2 * WIDTH, HEIGHT), Image.Resampling.BICUBIC))
@@ -45,17 +46,17 @@ def scene(number: int) -> np.ndarray:
 
 
 def write_bag(path: Path, seconds: float) -> Path:
-    """A UR10e at 500 Hz and one camera at 30 Hz, JPEG, in mcap; the same 90 pictures again and again."""
+    """A UR10e at 500 Hz and one camera at 30 Hz, JPEG, in mcap; the same 90 images again and again."""
     made: dict[int, object] = {}
 
-    def picture(time_ns: int, _: np.ndarray) -> object:
+    def jpeg(time_ns: int, _: np.ndarray) -> object:
         number = round((time_ns - bags.START_NS) / bags.NS * 30) % 90
         if number not in made:
             made[number] = bags.compressed(time_ns, scene(number)).data
         kind = "rgb8; jpeg compressed bgr8"
         return bags.TYPES["sensor_msgs/msg/CompressedImage"](bags.header(time_ns), kind, made[number])
 
-    bag = bags.Bag(seconds=seconds, joint_hz=500, make_picture=picture, storage=StoragePlugin.MCAP)
+    bag = bags.Bag(seconds=seconds, joint_hz=500, make_image=jpeg, storage=StoragePlugin.MCAP)
     return bag.write(path)
 
 
@@ -79,9 +80,9 @@ def conversion(bag: Path, work: Path) -> np.ndarray:
     """Frames/s by the clock and by CPU seconds from the recording to its finished piece."""
     recording = find_recordings(bag)[0]
     start = now()
-    recording.digests()
-    report = convert_recording(recording, CONFIG, work / "piece")
-    return report["frames"] / (now() - start)
+    report = convert_recording(recording, recording.digests(), CONFIG, work / "piece")
+    assert isinstance(report.result, Kept)
+    return report.result.frames / (now() - start)
 
 
 def peak_mb(bag: Path, work: Path) -> float:

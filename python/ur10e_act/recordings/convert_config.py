@@ -51,7 +51,7 @@ class GripperConfig:
 class CameraConfig:
     """One camera. ``resize``: [height, width] in px, even numbers; null: as recorded.
 
-    Depth pictures become grey: depth_near_m is 0 (as is no depth at all), depth_far_m and beyond 255.
+    Depth images become grey: depth_near_m is 0 (as is no depth at all), depth_far_m and beyond 255.
     """
 
     topic: str
@@ -82,7 +82,7 @@ class ActionConfig:
 class ConvertConfig:
     """The whole conversion; one attribute a YAML key. Seconds and Hz.
 
-    max_offset_s: how far a picture may be from its row. max_gap_s: the longest time without a message of a
+    max_offset_s: how far an image may be from its row. max_gap_s: the longest time without a message of a
     joint or command that is interpolated over or held. min_length_s: shorter episodes are left out.
     """
 

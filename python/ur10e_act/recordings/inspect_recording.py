@@ -11,7 +11,7 @@ import yaml
 
 from ur10e_act.config import to_dict
 from ur10e_act.errors import UserError
-from ur10e_act.recordings.bag_reader import RecordingFault, RecordingReader, find_recordings, survey
+from ur10e_act.recordings.bag_reader import Message, RecordingReader, Topic, survey
 from ur10e_act.recordings.convert_config import (
     UR_JOINTS,
     CameraConfig,
@@ -19,8 +19,10 @@ from ur10e_act.recordings.convert_config import (
     GripperConfig,
     JointsConfig,
 )
-from ur10e_act.recordings.convert_recording import JOINT_STATE, NUMBERS
-from ur10e_act.recordings.ros_images import DEPTH_M, DEPTH_MM, IMAGE_TYPES, CompressedDecoder, PictureError
+from ur10e_act.recordings.fault import Fault
+from ur10e_act.recordings.find_recordings import find_recordings
+from ur10e_act.recordings.message_values import JOINT_STATE, NUMBERS
+from ur10e_act.recordings.ros_images import DEPTH_M, DEPTH_MM, IMAGE_TYPES, CompressedDecoder
 
 SAMPLES = 2000  # messages that are looked at, at most
 GRIPPER = re.compile(r"finger|gripper|knuckle|robotiq", re.I)
@@ -35,30 +37,30 @@ def inspect(bag: Path | str) -> str:
     found = find_recordings(bag)
     if not found:
         raise UserError(f"{bag}: no recording found there")
+    seen: dict[str, Any] = {}
+    kinds = (JOINT_STATE, *IMAGE_TYPES, *NUMBERS)
     try:
         reader = RecordingReader(found[0], recover=True)
-        topics, details, seen = survey(reader), {}, {}
-        kinds = (JOINT_STATE, *IMAGE_TYPES, *NUMBERS)
-        wanted = [topic for topic, (kind, count, _) in topics.items() if kind in kinds and count]
+        topics = survey(reader)
+        wanted = [name for name, topic in topics.items() if topic.type in kinds and topic.messages]
         for number, message in enumerate(reader.messages(wanted) if wanted else ()):
             if number == SAMPLES or (number > SAMPLES // 10 and len(seen) == len(wanted)):
                 break
             _look(reader, message, seen)
-    except RecordingFault as fault:
+    except Fault as fault:
         raise UserError(f"{bag}, {found[0].name}: {fault.message}") from None
-    details = {topic: _words(what) for topic, what in seen.items()}
     lines = [f"# {found[0].name}: {len(topics)} topics"]
-    for topic, (kind, count, seconds) in sorted(topics.items()):
+    for name, (kind, count, seconds) in sorted(topics.items()):
         rate = f"{count / seconds:.1f} Hz" if seconds > 0 and count > 1 else "-"
-        lines.append(f"# {topic}  {kind}  {count} messages  {rate}  {details.get(topic, '')}".rstrip())
+        lines.append(f"# {name}  {kind}  {count} messages  {rate}  {_describe(seen.get(name))}".rstrip())
     lines.append(
         "# Proposed; say what the robot does in `task`, and see python/convert.yaml for what the keys mean."
     )
     return "\n".join(lines) + "\n" + yaml.safe_dump(_proposal(topics, seen), sort_keys=False)
 
 
-def _look(reader: RecordingReader, message: Any, seen: dict[str, Any]) -> None:
-    """Adds what a message tells to ``seen``: joint names, or (height, width, encoding) of a picture."""
+def _look(reader: RecordingReader, message: Message, seen: dict[str, Any]) -> None:
+    """Adds what a message tells to ``seen``: joint names, or (height, width, encoding) of an image."""
     if message.type == JOINT_STATE:
         names = seen.setdefault(message.topic, [])
         names += [name for name in reader.deserialize(message).name if name not in names]
@@ -73,26 +75,26 @@ def _look(reader: RecordingReader, message: Any, seen: dict[str, Any]) -> None:
         try:
             frame = CompressedDecoder(0.0, 1.0).decode(content)
             shape = frame.shape[:2] if isinstance(frame, np.ndarray) else (frame.height, frame.width)
-        except PictureError:
+        except Fault:
             shape = (0, 0)
         seen[message.topic] = (*shape, content.format)
 
 
-def _words(what: Any) -> str:
+def _describe(what: Any) -> str:
     if isinstance(what, list):
         return ", ".join(what)
     return f"{what[1]}x{what[0]} px, {what[2]}" if what else ""
 
 
-def _proposal(topics: dict[str, tuple], seen: dict[str, Any]) -> dict[str, Any]:
-    joint_topics = {topic: names for topic, names in seen.items() if topics[topic][0] == JOINT_STATE}
+def _proposal(topics: dict[str, Topic], seen: dict[str, Any]) -> dict[str, Any]:
+    joint_topics = {name: joints for name, joints in seen.items() if topics[name].type == JOINT_STATE}
     arm = _arm(joint_topics)
     used = tuple(topic for topic, names in joint_topics.items() if set(names) & set(arm))
     config = ConvertConfig(
         task="Say here what the robot does",
         joints=JointsConfig(topics=used or ("/joint_states",), names=arm or UR_JOINTS),
         gripper=_gripper(topics, joint_topics, arm),
-        cameras=_cameras({t: what for t, what in seen.items() if topics[t][0] in IMAGE_TYPES}),
+        cameras=_cameras({name: what for name, what in seen.items() if topics[name].type in IMAGE_TYPES}),
     )
     return to_dict(config)
 
@@ -105,21 +107,24 @@ def _arm(joint_topics: dict[str, list[str]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ours or rest))
 
 
-def _gripper(topics: dict, joint_topics: dict[str, list[str]], arm: tuple[str, ...]) -> GripperConfig | None:
-    for topic, names in joint_topics.items():
-        for name in names:
-            if GRIPPER.search(name) and name not in arm:
-                return GripperConfig(topic, name)
-    numbers = (topic for topic, (kind, _, _) in topics.items() if kind in NUMBERS and GRIPPER.search(topic))
-    topic = next(numbers, None)
-    return GripperConfig(topic) if topic else None
+def _gripper(
+    topics: dict[str, Topic], joint_topics: dict[str, list[str]], arm: tuple[str, ...]
+) -> GripperConfig | None:
+    for name, joints in joint_topics.items():
+        for joint in joints:
+            if GRIPPER.search(joint) and joint not in arm:
+                return GripperConfig(name, joint)
+    for name, topic in topics.items():
+        if topic.type in NUMBERS and GRIPPER.search(name):
+            return GripperConfig(name)
+    return None
 
 
-def _cameras(pictures: dict[str, tuple[int, int, str]]) -> dict[str, CameraConfig]:
+def _cameras(images: dict[str, tuple[int, int, str]]) -> dict[str, CameraConfig]:
     """Every colour camera once, by its smallest topic: compressed rather than raw."""
     cameras: dict[str, CameraConfig] = {}
-    for topic in sorted(pictures, key=lambda topic: (not topic.endswith("compressed"), topic)):
-        height, width, encoding = pictures[topic]
+    for topic in sorted(images, key=lambda topic: (not topic.endswith("compressed"), topic)):
+        height, width, encoding = images[topic]
         base = topic.removesuffix("/compressed")
         if encoding.startswith((DEPTH_M, DEPTH_MM)) or any(
             camera.topic.removesuffix("/compressed") == base for camera in cameras.values()

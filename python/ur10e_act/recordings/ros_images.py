@@ -1,7 +1,7 @@
-"""Pictures in ROS 2 messages: sensor_msgs Image and CompressedImage, to RGB.
+"""Images in ROS 2 messages: sensor_msgs Image and CompressedImage, to RGB.
 
-Depth (16UC1 in mm, 32FC1 in m, REP 118) becomes grey over a fixed range, the same in every picture. Formats
-of compressed pictures are those of image_transport_plugins: "ORIGINAL; jpeg compressed ...", "...; png
+Depth (16UC1 in mm, 32FC1 in m, REP 118) becomes grey over a fixed range, the same in every image. Formats
+of compressed images are those of image_transport_plugins: "ORIGINAL; jpeg compressed ...", "...; png
 compressed ...", "...; compressedDepth png". The bytes are ordinary JPEG or PNG: "compressed bgr8" there says
 what the sender held before, and swaps nothing.
 """
@@ -16,6 +16,8 @@ import av
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ur10e_act.recordings.fault import Fault
+
 COLOURS = {"rgb8": (0, 1, 2), "bgr8": (2, 1, 0), "rgba8": (0, 1, 2), "bgra8": (2, 1, 0), "mono8": (0, 0, 0)}
 CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
 DEPTH_MM, DEPTH_M = "16UC1", "32FC1"
@@ -23,18 +25,11 @@ JPEG_FORMATS = ("yuvj420p", "yuvj422p", "yuvj444p", "gray")
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 
 
-class PictureError(Exception):
-    """A picture that cannot be used: ``code`` (bad_picture, unknown_encoding) and a sentence."""
-
-    def __init__(self, code: str, message: str):
-        super().__init__(code, message)
-        self.code, self.message = code, message
-
-
 def decode_image(message: Any, near_m: float, far_m: float) -> np.ndarray:
     """uint8 (H, W, 3), RGB, of a sensor_msgs/Image; rows may be padded, numbers big-endian.
 
-    near_m, far_m: distances that become 0 and 255 in depth pictures. Raises PictureError.
+    near_m, far_m: distances that become 0 and 255 in depth images. Raises Fault (bad_picture,
+    unknown_encoding).
     """
     encoding, height, width = message.encoding, int(message.height), int(message.width)
     if encoding in CHANNELS:
@@ -44,11 +39,11 @@ def decode_image(message: Any, near_m: float, far_m: float) -> np.ndarray:
         dtype, channels = np.dtype(order + ("u2" if encoding == DEPTH_MM else "f4")), 1
     else:
         known = ", ".join([*CHANNELS, DEPTH_MM, DEPTH_M])
-        raise PictureError("unknown_encoding", f"pictures are {encoding!r}; known are {known}")
+        raise Fault("unknown_encoding", f"pictures are {encoding!r}; known are {known}")
     row, step = width * channels * dtype.itemsize, int(message.step)
     data = np.asarray(message.data)
     if height < 1 or width < 1 or step < row or data.size < (height - 1) * step + row:
-        raise PictureError(
+        raise Fault(
             "bad_picture", f"{data.size} bytes of {width}x{height} px {encoding} with rows of {step} bytes"
         )
     # The padding of the last row may be missing.
@@ -64,7 +59,7 @@ def decode_image(message: Any, near_m: float, far_m: float) -> np.ndarray:
 class CompressedDecoder:
     """Decodes sensor_msgs/CompressedImage: JPEG, PNG, compressedDepth png.
 
-    near_m, far_m: distances that become 0 and 255 in depth pictures.
+    near_m, far_m: distances that become 0 and 255 in depth images.
     """
 
     def __init__(self, near_m: float, far_m: float):
@@ -75,15 +70,16 @@ class CompressedDecoder:
         self._jpeg.options = {"err_detect": "explode"}
 
     def decode(self, message: Any) -> np.ndarray | av.VideoFrame:
-        """uint8 (H, W, 3), RGB; of a JPEG the decoder's own frame (YUV, full range). Raises PictureError."""
+        """uint8 (H, W, 3), RGB; of a JPEG the decoder's own frame (YUV, full range).
+
+        Raises Fault (bad_picture, unknown_encoding).
+        """
         kind, data = message.format, np.asarray(message.data).tobytes()
         if data[:3] == b"\xff\xd8\xff":
             try:
                 frames = self._jpeg.decode(av.Packet(data))
             except av.FFmpegError as error:
-                raise PictureError(
-                    "bad_picture", f"a {kind!r} cannot be decoded ({error.strerror})"
-                ) from error
+                raise Fault("bad_picture", f"a {kind!r} cannot be decoded ({error.strerror})") from error
             if len(frames) == 1 and frames[0].format.name in JPEG_FORMATS:
                 return frames[0]
         return self._decode_png(kind, data)
@@ -93,16 +89,16 @@ class CompressedDecoder:
         quantization = None
         if "compressedDepth" in transport:
             if "rvl" in transport.lower() or len(data) <= 12:
-                raise PictureError("unknown_encoding", f"pictures are {kind!r}; known is compressedDepth png")
+                raise Fault("unknown_encoding", f"pictures are {kind!r}; known is compressedDepth png")
             quantization, data = struct.unpack("<ff", data[4:12]), data[12:]
         try:
-            with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
-                if picture.mode.startswith("I"):
-                    depth = np.asarray(picture).astype(np.float64)
+            with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
+                if image.mode.startswith("I"):
+                    depth = np.asarray(image).astype(np.float64)
                 elif original in (DEPTH_MM, DEPTH_M):
-                    raise PictureError("unknown_encoding", f"pictures are {kind!r}, but hold {picture.mode}")
+                    raise Fault("unknown_encoding", f"pictures are {kind!r}, but hold {image.mode}")
                 else:
-                    return np.asarray(picture.convert("RGB"))
+                    return np.asarray(image.convert("RGB"))
         except (
             OSError,
             SyntaxError,
@@ -110,7 +106,7 @@ class CompressedDecoder:
             UnidentifiedImageError,
             Image.DecompressionBombError,
         ) as error:
-            raise PictureError("bad_picture", f"a {kind!r} cannot be decoded ({error})") from error
+            raise Fault("bad_picture", f"a {kind!r} cannot be decoded ({error})") from error
         if original == DEPTH_M and quantization:
             # compressed_depth_image_transport keeps a / depth + b.
             a, b = quantization

@@ -1,6 +1,6 @@
 """Brings messages of different rates to one fixed rate, as a stream: memory holds what a row still needs.
 
-Rows are at start + i / fps, from the first instant that every track covers to the last one. Pictures are
+Rows are at start + i / fps, from the first instant that every track covers to the last one. Images are
 chosen, the nearest in time; numbers are interpolated between the two messages around the row, or held.
 Times are whole nanoseconds; nothing here knows ROS.
 """
@@ -12,16 +12,10 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from ur10e_act.recordings.fault import Fault
+
 NS = 1_000_000_000
 TURN = 2 * math.pi
-
-
-class SyncError(Exception):
-    """Tracks that cannot be brought to rows: ``code`` (gap, time_back) and a sentence."""
-
-    def __init__(self, code: str, message: str):
-        super().__init__(code, message)
-        self.code, self.message = code, message
 
 
 class Track:
@@ -35,10 +29,10 @@ class Track:
         self.last_ns: int | None = None
 
     def push(self, time_ns: int, value: Any) -> None:
-        """Appends a message; one at the same time as the last replaces it. Raises SyncError(time_back)."""
+        """Appends a message; one at the same time as the last replaces it. Raises Fault(time_back)."""
         if self.last_ns is not None and time_ns < self.last_ns:
             back = (self.last_ns - time_ns) / NS
-            raise SyncError("time_back", f"{self.name}: time goes back by {back:.6f} s, {self.at(time_ns)}")
+            raise Fault("time_back", f"{self.name}: time goes back by {back:.6f} s, {self.at(time_ns)}")
         if self.times and time_ns == self.times[-1]:
             self.values[-1] = value
             return
@@ -67,8 +61,8 @@ class Track:
         return 0, 0 if self.times[0] >= time_ns else 1
 
 
-class PictureTrack(Track):
-    """Gives the picture nearest to a row; of two equally near ones the earlier."""
+class ImageTrack(Track):
+    """Gives the image nearest to a row; of two equally near ones the earlier."""
 
     def __init__(self, name: str, start_ns: int, max_offset_ns: int, max_pending_ns: int):
         super().__init__(name, start_ns)
@@ -91,14 +85,14 @@ class PictureTrack(Track):
     def sample(self, time_ns: int) -> Any:
         if self.overflow_ns is not None and self.times[-1] < time_ns:
             waited = self.max_pending_ns / NS
-            raise SyncError(
+            raise Fault(
                 "gap", f"{self.name}: other topics come more than {waited:.0f} s later, {self.at(time_ns)}"
             )
         before, after = self.around(time_ns)
         nearest = before if time_ns - self.times[before] <= self.times[after] - time_ns else after
         offset = self.times[nearest] - time_ns
         if abs(offset) > self.max_offset_ns:
-            raise SyncError(
+            raise Fault(
                 "gap",
                 f"{self.name}: the nearest picture is {abs(offset) / NS:.3f} s away from the row "
                 f"{self.at(time_ns)}, more than max_offset_s ({self.max_offset_ns / NS:g})",
@@ -124,7 +118,7 @@ class NumberTrack(Track):
         gap = second_ns - first_ns
         self.largest_gap_ns = max(self.largest_gap_ns, gap)
         if gap > self.max_gap_ns:
-            raise SyncError(
+            raise Fault(
                 "gap",
                 f"{self.name}: no message for {gap / NS:.3f} s, {self.at(first_ns)}, more than max_gap_s "
                 f"({self.max_gap_ns / NS:g})",
@@ -151,7 +145,7 @@ class Synchronizer:
     fps: rows a second. start_ns: time of the first row; every track must reach back to it. tracks: by name.
     """
 
-    def __init__(self, fps: int, start_ns: int, tracks: dict[str, PictureTrack | NumberTrack]):
+    def __init__(self, fps: int, start_ns: int, tracks: dict[str, ImageTrack | NumberTrack]):
         self.fps, self.start_ns, self.tracks = fps, start_ns, tracks
         self.rows = 0
 
@@ -159,7 +153,7 @@ class Synchronizer:
         return self.start_ns + (row * NS + self.fps // 2) // self.fps
 
     def ready(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """(time in ns, {track: sample}) of every further row that all tracks cover. Raises SyncError(gap)."""
+        """(time in ns, {track: sample}) of every further row that all tracks cover. Raises Fault(gap)."""
         time_ns = self.time_ns(self.rows)
         while all(track.covers(time_ns) for track in self.tracks.values()):
             yield time_ns, {name: track.sample(time_ns) for name, track in self.tracks.items()}

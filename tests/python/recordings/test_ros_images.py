@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from bags import compressed, image, picture
+from bags import clock_image, compressed, image
 
-from ur10e_act.recordings.ros_images import CompressedDecoder, PictureError, decode_image
+from ur10e_act.recordings.fault import Fault
+from ur10e_act.recordings.ros_images import CompressedDecoder, decode_image
 
-FRAME = picture(0.1234)
+FRAME = clock_image(0.1234)
 DEPTH = np.linspace(0, 3, 64 * 96).reshape(64, 96)
 
 
@@ -93,7 +94,7 @@ def cut(message):
         (compressed(0, FRAME, "GIF", "rgb8; jpeg compressed bgr8"), "bad_picture"),
     ],
 )
-def test_damaged_and_unknown_pictures_are_refused(message, code: str) -> None:
-    with pytest.raises(PictureError) as error:
+def test_damaged_and_unknown_images_are_refused(message, code: str) -> None:
+    with pytest.raises(Fault) as error:
         decode_image(message, 0, 1) if hasattr(message, "encoding") else decoded(message)
     assert error.value.code == code

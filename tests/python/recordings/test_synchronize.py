@@ -8,17 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ur10e_act.recordings.synchronize import NS, NumberTrack, PictureTrack, SyncError, Synchronizer, wrapped
+from ur10e_act.recordings.fault import Fault
+from ur10e_act.recordings.synchronize import NS, ImageTrack, NumberTrack, Synchronizer, wrapped
 
 START = 1_700_000_000 * NS
 LONG = 3600 * NS
 
 
 def run(fps, streams, offset_ns=LONG, gap_ns=LONG, **options):
-    """Rows of {"p": picture times, "n": (times, values)}, pushed in order of time."""
+    """Rows of {"p": image times, "n": (times, values)}, pushed in order of time."""
     start = max(times[0] for times, _ in streams.values())
     tracks = {
-        name: PictureTrack(name, start, offset_ns, LONG)
+        name: ImageTrack(name, start, offset_ns, LONG)
         if name.startswith("p")
         else NumberTrack(name, start, gap_ns, **options)
         for name in streams
@@ -40,27 +41,25 @@ gaps = st.lists(st.integers(1_000_000, 80_000_000), min_size=3, max_size=40)
 @settings(max_examples=200, deadline=None)
 @given(
     fps=st.integers(5, 60),
-    picture_gaps=gaps,
+    image_gaps=gaps,
     number_gaps=gaps,
     shift=st.integers(-(10**8), 10**8),
     data=st.data(),
 )
-def test_rows_are_nearest_pictures_and_interpolated_numbers(
-    fps, picture_gaps, number_gaps, shift, data
-) -> None:
-    pictures = (START + np.cumsum([0, *picture_gaps])).tolist()
+def test_rows_are_nearest_images_and_interpolated_numbers(fps, image_gaps, number_gaps, shift, data) -> None:
+    images = (START + np.cumsum([0, *image_gaps])).tolist()
     numbers = (START + shift + np.cumsum([0, *number_gaps])).tolist()
     values = data.draw(st.lists(st.floats(-3, 3), min_size=len(numbers), max_size=len(numbers)))
-    found = run(fps, {"p": (pictures, pictures), "n": (numbers, values)})
+    found = run(fps, {"p": (images, images), "n": (numbers, values)})
 
-    first, last = max(pictures[0], numbers[0]), min(pictures[-1], numbers[-1])
+    first, last = max(images[0], numbers[0]), min(images[-1], numbers[-1])
     expected = [
         first + (row * NS + fps // 2) // fps for row in range(math.ceil((last - first) / NS * fps) + 2)
     ]
     expected = [time for time in expected if time <= last]
     assert [time for time, _ in found] == expected
     for time, sample in found:
-        assert abs(sample["p"] - time) == min(abs(picture - time) for picture in pictures)
+        assert abs(sample["p"] - time) == min(abs(image - time) for image in images)
         exact = np.interp((time - START) / NS, (np.array(numbers) - START) / NS, values)
         assert sample["n"] == pytest.approx(exact, abs=1e-5)
 
@@ -74,7 +73,7 @@ def test_a_gap_is_found_just_where_rows_fall_into_one(number_gaps, limit) -> Non
     inside = any(a < row < b and b - a > limit for row in rows for a, b in itertools.pairwise(times))
     try:
         run(30, {"n": (times, times), "p": (ends, ends)}, gap_ns=limit)
-    except SyncError as error:
+    except Fault as error:
         assert inside
         assert error.code == "gap"
     else:
@@ -99,23 +98,23 @@ def test_held_numbers_wait_for_the_next_message() -> None:
     assert [track.sample(time) for time in (0, NS - 1, NS)] == [0.0, 0.0, 1.0]
 
 
-def test_a_picture_too_far_away_is_a_gap() -> None:
+def test_an_image_too_far_away_is_a_gap() -> None:
     times = [START, START + NS // 2, START + NS]
-    with pytest.raises(SyncError, match="0.100 s away"):
+    with pytest.raises(Fault, match="0.100 s away"):
         run(20, {"p": (times, times), "n": ([START, START + NS], [0.0, 1.0])}, offset_ns=NS // 20)
 
 
 def test_time_must_not_go_back() -> None:
-    track = PictureTrack("camera", 0, LONG, LONG)
+    track = ImageTrack("camera", 0, LONG, LONG)
     track.push(NS, "a")
-    with pytest.raises(SyncError) as error:
+    with pytest.raises(Fault) as error:
         track.push(NS - 1, "b")
     assert error.value.code == "time_back"
 
 
-def test_pictures_wait_for_other_topics_only_so_long() -> None:
+def test_images_wait_for_other_topics_only_so_long() -> None:
     """A camera that goes on after the joints have ended must not fill the memory."""
-    camera = PictureTrack("camera", 0, LONG, 2 * NS)
+    camera = ImageTrack("camera", 0, LONG, 2 * NS)
     joint = NumberTrack("joint", 0, LONG)
     rows = Synchronizer(10, 0, {"c": camera, "j": joint})
     joint.push(0, 0.0)
@@ -124,5 +123,5 @@ def test_pictures_wait_for_other_topics_only_so_long() -> None:
         list(rows.ready())
     assert len(camera.times) <= 22
     joint.push(50 * NS, 1.0)
-    with pytest.raises(SyncError, match="come more than 2 s later"):
+    with pytest.raises(Fault, match="come more than 2 s later"):
         list(rows.ready())
