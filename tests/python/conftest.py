@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+pytest.register_assert_rewrite("conversions")
 # Models this small lose more to threads than they gain, most of all where the cores are shared.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(ROOT / "python"))

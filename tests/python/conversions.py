@@ -7,21 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bags import (
-    Bag,
-    frames_of,
-    motion,
-    read_time,
-)
+from bags import Bag, frames_of, motion, read_time
 from rosbags.rosbag2 import StoragePlugin
 
 from rosbag_to_lerobot import Options, convert
 from ur10e_act.dataset.lerobot_dataset import open_dataset
 from ur10e_act.errors import UserError
-from ur10e_act.recordings.convert_config import (
-    CameraConfig,
-    ConvertConfig,
-)
+from ur10e_act.recordings.convert_config import CameraConfig, ConvertConfig
 
 TOP = "/top/image_raw/compressed"
 

@@ -7,29 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bags import (
-    NS,
-    START_NS,
-    Bag,
-    motion,
-    read_time,
-    without_metadata,
-)
+from bags import NS, START_NS, Bag, motion, read_time, without_metadata
 from conftest import ROOT
-from conversions import (
-    CONFIG,
-    FIRST_S,
-    check,
-    converted,
-    digests,
-    options,
-)
+from conversions import CONFIG, FIRST_S, check, converted, digests, options
 
 from rosbag_to_lerobot import convert
 from ur10e_act.errors import UserError
-from ur10e_act.recordings.convert_config import (
-    ConvertConfig,
-)
+from ur10e_act.recordings.convert_config import ConvertConfig
 
 
 def test_nothing_usable_writes_nothing(tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ EOF
   assert_says "1 episodes, 29 frames, 1 skipped"
   grep -q '"fps": 15' "$HOME/set/meta/info.json"
   grep -q '"mode": "delta"' "$HOME/set/conversion.json"
-  run --separate-stderr "$REPO/.venv/bin/python" -m ur10e_act.recordings.find_recordings "$HOME/set"
+  PYTHONPATH=$REPO/python run --separate-stderr "$REPO/.venv/bin/python" -m ur10e_act.recordings.find_recordings "$HOME/set"
   [ "$output" = dataset ]
-  run --separate-stderr "$REPO/.venv/bin/python" -m ur10e_act.recordings.find_recordings "$BAGS_MADE"
+  PYTHONPATH=$REPO/python run --separate-stderr "$REPO/.venv/bin/python" -m ur10e_act.recordings.find_recordings "$BAGS_MADE"
   [ "$output" = recordings ]
 }
 
@@ -55,6 +55,6 @@ EOF
   mkdir "$HOME/none"
   run --separate-stderr "$REPO/scripts/convert.sh"
   assert_refused "neither a LeRobot dataset"
-  run --separate-stderr "$REPO/.venv/bin/python" -m ur10e_act.recordings.find_recordings "$HOME/none"
+  PYTHONPATH=$REPO/python run --separate-stderr "$REPO/.venv/bin/python" -m ur10e_act.recordings.find_recordings "$HOME/none"
   assert_refused "neither a LeRobot dataset"
 }

@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ur10e_act.atomic_io import write_file
 from ur10e_act.dataset.append import DatasetExtender
 from ur10e_act.dataset.features import ACTION, CAMERA_PREFIX, STATE
-from ur10e_act.dataset.writer import DatasetWriter
+from ur10e_act.dataset.writer import DatasetWriter, EncodedVideo
 from ur10e_act.errors import UserError
 from ur10e_act.recordings.conversion_report import (
     COUNTS,
@@ -22,7 +24,6 @@ from ur10e_act.recordings.conversion_report import (
     conversion_json,
 )
 from ur10e_act.recordings.convert_config import ConvertConfig
-from ur10e_act.recordings.piece import read_piece
 
 
 def choose(reports: Sequence[RecordingReport], known: Sequence[RecordingReport]) -> list[RecordingReport]:
@@ -106,7 +107,7 @@ def assemble(
         writer = DatasetWriter(*arguments, video_codec=config.video_codec, overwrite=overwrite)
     with writer:
         for folder in folders:
-            writer.add_encoded_episode(*read_piece(folder, config), config.task)
+            writer.add_encoded_episode(*_read_piece(folder, config), config.task)
         image_counts = {name: counts.tolist() for name, counts in writer.image_counts.items()}
         writer.extra_files = {REPORT: content, COUNTS: (json.dumps(image_counts) + "\n").encode()}
     return found
@@ -122,3 +123,13 @@ def _features(config: ConvertConfig, shapes: dict[str, list[int]]) -> dict[str, 
             "names": ["height", "width", "channels"],
         }
     return described
+
+
+def _read_piece(folder: Path, config: ConvertConfig) -> tuple[dict[str, np.ndarray], dict[str, EncodedVideo]]:
+    """The vectors, float32 (rows, D), and the videos of a piece, each by feature."""
+    columns = {STATE: np.load(folder / "state.npy"), ACTION: np.load(folder / "action.npy")}
+    videos = {
+        CAMERA_PREFIX + name: EncodedVideo(folder / f"{name}.mp4", np.load(folder / f"{name}.counts.npy"))
+        for name in config.cameras
+    }
+    return columns, videos

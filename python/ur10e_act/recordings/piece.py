@@ -14,25 +14,13 @@ from typing import Any
 import av
 import numpy as np
 
-from ur10e_act.dataset.features import ACTION, CAMERA_PREFIX, STATE
 from ur10e_act.dataset.video_encoder import EpisodeEncoder
-from ur10e_act.dataset.writer import EncodedVideo
 from ur10e_act.recordings.convert_config import ConvertConfig
 from ur10e_act.recordings.fault import Fault
 from ur10e_act.recordings.synchronize import wrapped
 
 PIECE_REPORT = "piece.json"
 Decode = Callable[[str, Any], "np.ndarray | av.VideoFrame"]
-
-
-def read_piece(folder: Path, config: ConvertConfig) -> tuple[dict[str, np.ndarray], dict[str, EncodedVideo]]:
-    """The vectors, float32 (rows, D), and the videos of a piece, each by feature."""
-    columns = {STATE: np.load(folder / "state.npy"), ACTION: np.load(folder / "action.npy")}
-    videos = {
-        CAMERA_PREFIX + name: EncodedVideo(folder / f"{name}.mp4", np.load(folder / f"{name}.counts.npy"))
-        for name in config.cameras
-    }
-    return columns, videos
 
 
 class PieceWriter:

@@ -3,11 +3,7 @@
 import shutil
 from pathlib import Path
 
-from bags import (
-    NS,
-    START_NS,
-    Bag,
-)
+from bags import NS, START_NS, Bag
 from conversions import check, converted, digests, reasons
 
 

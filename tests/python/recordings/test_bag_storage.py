@@ -12,9 +12,7 @@ from bags import NS, START_NS, Bag, cut_file, storage_file
 from conversions import MCAP, SQLITE, TOP, assert_left_out, check, converted, digests
 from rosbags.rosbag2 import CompressionMode
 
-from ur10e_act.recordings.convert_config import (
-    UR_JOINTS,
-)
+from ur10e_act.recordings.convert_config import UR_JOINTS
 from ur10e_act.recordings.find_recordings import find_recordings
 
 

@@ -6,11 +6,7 @@ import pytest
 from conftest import ROOT
 
 from ur10e_act.config import ConfigError
-from ur10e_act.recordings.convert_config import (
-    CameraConfig,
-    ConvertConfig,
-    load_convert_config,
-)
+from ur10e_act.recordings.convert_config import CameraConfig, ConvertConfig, load_convert_config
 
 
 def test_the_default_configuration_says_the_defaults(tmp_path: Path) -> None:

@@ -11,11 +11,7 @@ from bags import HUMBLE_ORDER, NS, START_NS, Bag, clock_image, compressed, drop,
 from conftest import ROOT
 from conversions import CONFIG, FIRST_S, TOP, assert_left_out, converted
 
-from ur10e_act.recordings.convert_config import (
-    ActionConfig,
-    ConvertConfig,
-    JointsConfig,
-)
+from ur10e_act.recordings.convert_config import ActionConfig, ConvertConfig, JointsConfig
 
 
 @pytest.mark.parametrize("wrap", [False, True])

@@ -6,11 +6,7 @@ from bags import NS, START_NS, Bag, grip, joint_state, unknown_type
 from conversions import TOP, converted
 
 import rosbag_to_lerobot
-from ur10e_act.recordings.convert_config import (
-    UR_JOINTS,
-    GripperConfig,
-    load_convert_config,
-)
+from ur10e_act.recordings.convert_config import UR_JOINTS, GripperConfig, load_convert_config
 
 
 def test_inspect_proposes_what_convert_takes(tmp_path: Path, capsys) -> None:

@@ -12,6 +12,9 @@ from bags import NS, START_NS, Bag
 from conftest import ROOT
 from conversions import TOP, converted, digests
 
+from ur10e_act.errors import UserError
+from ur10e_act.recordings.make_pieces import locked_pieces
+
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_pieces_it_has_made(tmp_path: Path) -> None:
@@ -52,4 +55,14 @@ def test_a_killed_run_goes_on_with_the_pieces_it_has_made(tmp_path: Path) -> Non
     assert again.returncode == 0, again.stderr
     converted(tmp_path / "bags", tmp_path / "once")
     assert digests(tmp_path / "set") == digests(tmp_path / "once")
+    assert not pieces.exists()
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    with (
+        locked_pieces(tmp_path / "set") as pieces,
+        pytest.raises(UserError, match="another process is converting"),
+        locked_pieces(tmp_path / "set"),
+    ):
+        pass
     assert not pieces.exists()
