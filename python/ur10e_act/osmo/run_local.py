@@ -1,9 +1,9 @@
 """Rehearse an OSMO workflow on this machine: its tasks run as processes; no cluster, no containers.
 
 Groups run in the order of the file, the tasks of a group together. {{host:TASK}} is 127.0.0.1 with a port of
-the group's own, {{input:N}} and {{output}} are folders, exitActions are followed, and files come and go by
-azcopy as osmo-ctrl would bring them. As OSMO does, outputs are handed on without links to folders, and values
-of credentials are masked. A URL azure://local/PATH is the folder /PATH.
+the group's own, {{input:N}} and {{output}} are directories, exitActions are followed, and azcopy transfers
+files in place of osmo-ctrl. As OSMO does, outputs are handed on without links to directories, and values of
+credentials are masked. A URL azure://local/PATH is the directory /PATH.
 
     python -m ur10e_act.osmo.run_local [FILE [--set NAME=VALUE ...] [--set-string NAME=VALUE ...]]
         [--work DIR] [--retries N] [--plan]
@@ -120,7 +120,7 @@ class Process:
         return status if status >= 0 else 128 - status
 
     def kill(self) -> None:
-        """End the task as a deleted pod ends: without a word to it."""
+        """End the task as a deleted pod ends: by SIGKILL, without a signal before."""
         if self.process.poll() is None:
             self.killed = True
             with contextlib.suppress(ProcessLookupError):
@@ -260,7 +260,7 @@ def task_environment(
 
 
 def prepare_folders(run: Run, outputs: Mapping[str, Path]) -> None:
-    """An empty output, and the inputs as osmo-ctrl brings them before the command starts."""
+    """An empty output, and the inputs, which osmo-ctrl downloads before the command starts."""
     for name in ("output", "scratch", "input"):
         (run.folder / name).mkdir(parents=True)
     for index, (kind, source) in enumerate(run.task.inputs):
