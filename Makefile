@@ -1,15 +1,16 @@
-# The front door. Each target calls one script; variables reach it through the environment.
+# The front door. Each target calls one script; what is given on the command line reaches it through the environment.
 .DEFAULT_GOAL := help
 .PHONY: help setup smoke demo data inspect convert train eval report build-images push-images secrets
 .PHONY: submit-convert submit-train submit-ddp submit-train-eval status logs cancel run-local test bench lint clean lock
 
-export DATA CONFIG OVERRIDES OUTPUT RESUME GPUS CHECKPOINT EPISODES TRAIN EVAL FAST PYTHON UPGRADE UV
-export SOURCE DEST LOCALPATH SECRETS AZCOPY ROUNDS
-export IMAGE REGISTRY TAG DOCKER BASE_IMAGE BUILD_ARGS PUSH_ARGS AZCOPY_URL AZCOPY_SHA256
-export BACKBONE_WEIGHTS BACKBONE_URL BACKBONE_SHA256 EXTRA_PACKAGES RUN_AS
-export WORKFLOW GPUS_PER_NODE DATA_TASK STEPS SAVE_MINUTES NAME EVAL_IMAGE POOL PLATFORM DATA_PLATFORM PRIORITY
-export CPUS MEMORY STORAGE EXEC_TIMEOUT EVAL_GPUS WANDB WATCH DRY_RUN RETRIES ID OSMO
-export DATASET RECORDINGS BAG BAGS CONVERT_CONFIG STRICT RECOVER WORKERS
+# Scripts take generic names such as NAME or CONFIG from the command line only (scripts/common.sh).
+export GIVEN := $(sort $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
+ifneq ($(GIVEN),)
+  unread := $(shell scripts/check_variables.sh $(or $(MAKECMDGOALS),help) -- $(GIVEN))
+  ifneq ($(unread),)
+    $(error $(unread))
+  endif
+endif
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,19 +27,19 @@ demo: setup ## Write the demo dataset: a UR10e reaching, LeRobot v3.0 (OUTPUT=ou
 data: setup ## Bring the data from Azure Blob or LOCALPATH to outputs/data, recordings converted (SOURCE= DEST=)
 	@scripts/prepare.sh
 
-inspect: setup ## Show what a ROS 2 recording holds, and propose a configuration for it (BAG=DIR)
+inspect: setup ## Show what a ROS 2 recording holds, and propose a configuration for it (BAGS=DIR)
 	@scripts/inspect.sh
 
 convert: setup ## Convert ROS 2 recordings to a dataset: BAGS=DIR (OUTPUT= CONVERT_CONFIG= STRICT=1 RECOVER=1 WORKERS=N)
 	@scripts/convert.sh
 
-train: setup ## Train: DATA=DIR[:DIR] (CONFIG= OUTPUT= GPUS=N RESUME=1 OVERRIDES="training.lr=5e-5 ...")
+train: setup ## Train: DATA=DIR[:DIR] (CONFIG= STEPS= OUTPUT= GPUS=N RESUME=1 OVERRIDES="training.lr=5e-5 ...")
 	@scripts/train.sh
 
 eval: setup ## Evaluate offline: CHECKPOINT=DIR DATA=DIR (OUTPUT= EPISODES="0 1")
 	@scripts/eval.sh
 
-report: setup ## Turn training and evaluation into one page (TRAIN= EVAL= OUTPUT=outputs/report.html)
+report: setup ## Turn training and evaluation into one page (TRAIN= EVAL= REPORT=outputs/report.html)
 	@scripts/report.sh
 
 build-images: ## Build both images (IMAGE=train|eval TAG= BASE_IMAGE= DOCKER=docker|podman|buildah)
@@ -53,9 +54,9 @@ secrets: setup ## Store what secrets.env holds as OSMO credentials (DRY_RUN=1)
 submit-convert submit-train submit-ddp submit-train-eval: submit-%: setup
 	@WORKFLOW=$* scripts/submit.sh
 
-submit-convert: ## Convert recordings in blob to a dataset in blob, on OSMO, without a GPU (DATA= DATASET=)
-submit-train: ## Train on OSMO, on one GPU (DATA= OUTPUT= STEPS= WATCH=1 DRY_RUN=1; all: scripts/submit.sh --help)
-submit-ddp: ## Train on OSMO, on several GPUs (GPUS=4 GPUS_PER_NODE=1 RESUME=URL)
+submit-convert: ## Convert recordings in blob to a dataset in blob, on OSMO, without a GPU (SOURCE= DATASET=)
+submit-train: ## Train on OSMO, on one GPU (SOURCE= STEPS= WATCH=1 DRY_RUN=1; all: scripts/submit.sh --help)
+submit-ddp: ## Train on OSMO, on several GPUs (GPUS=4 GPUS_PER_NODE=1 RESUME_FROM=URL)
 submit-train-eval: ## Train on OSMO, then evaluate (GPUS=1)
 
 status: ## Show a workflow's state (ID=)

@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.workers is not None and args.workers < 1:
         raise UserError("--workers must be at least 1")
     if args.config is None:
-        raise UserError("--config is needed: `make inspect BAG=DIR > convert.yaml` proposes one")
+        raise UserError("--config is needed: `make inspect BAGS=DIR > convert.yaml` proposes one")
     config = load_convert_config(args.config, args.override)
     options = Options(args.recover, args.strict, args.overwrite, args.workers)
     report = convert(args.bags, args.output, config, options)

@@ -10,6 +10,18 @@ say() {
   printf '%s\n' "$*" >&2
 }
 
+# Names that a shell may well have exported for something else. Under make they count only when they are given on its
+# command line, in GIVEN; scripts that a script calls, and those that are called by hand, read the environment.
+if [[ -n ${GIVEN+set} ]]; then
+  for name in NAME ID TAG CONFIG IMAGE DATA SOURCE DEST OUTPUT REPORT TRAIN EVAL EPISODES STEPS POOL PLATFORM PRIORITY; do
+    if [[ -n ${!name:-} && " $GIVEN " != *" $name "* ]]; then
+      say "note: $name from the environment is not used; give it on make's command line: $name=..."
+      unset "$name"
+    fi
+  done
+  unset GIVEN name
+fi
+
 # Ends the script with one line that says what is wrong and what to do about it.
 die() {
   printf '%s: %s\n' "${0##*/}" "$*" >&2

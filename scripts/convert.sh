@@ -3,7 +3,7 @@
 # Usage: convert.sh [OPTION OF rosbag_to_lerobot.py ...]
 #   BAGS            folder of recordings
 #   OUTPUT          folder of the dataset (outputs/dataset)
-#   CONVERT_CONFIG  what to make of them (python/convert.yaml); `make inspect BAG=DIR` proposes one
+#   CONVERT_CONFIG  what to make of them (python/convert.yaml); `make inspect BAGS=DIR` proposes one
 #   WORKERS         recordings at a time (one a core)
 #   STRICT=1        convert nothing unless every recording is whole
 #   RECOVER=1       take what a killed recorder left: a cut .mcap up to its cut, recordings without metadata.yaml

@@ -23,6 +23,6 @@ mkdir -p -- "$SCRATCH"
 rm -f -- "$SCRATCH/dataset/.manifest.json"
 # From here on the recordings have a place of their own, whatever they are.
 mkdir -p -- "$SCRATCH/recordings"
-DEST=$SCRATCH/dataset RECORDINGS=$SCRATCH/recordings \
+DEST=$SCRATCH/dataset BAGS=$SCRATCH/recordings \
   "$ROOT/scripts/prepare.sh" --unless-converted "$SCRATCH/dataset" >/dev/null
 "$ROOT/scripts/publish.sh" "$SCRATCH/dataset" "$DATASET"

@@ -9,6 +9,7 @@
 #   OUTPUT      output folder (outputs/eval)
 #   EPISODES    blank-separated episode numbers; default: the held-out ones where the checkpoint knows the dataset
 #   REPORT      page to write as well, from CHECKPOINT's training and this evaluation
+# Also reads what prepare.sh reads.
 # shellcheck source=scripts/common.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 help_wanted "$@"

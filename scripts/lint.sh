@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Summary: check style and common mistakes of all sources: ruff, mypy, shellcheck, shfmt, hadolint
 # Usage: lint.sh
+# Also reads what setup.sh reads.
 # shellcheck source=scripts/common.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 help_wanted "$@"

@@ -3,6 +3,7 @@
 # Usage: lock.sh
 #   UPGRADE=1  take the newest versions that fit; without it, pins that still fit are kept
 #   UV=uv      the uv to use (https://docs.astral.sh/uv); npm comes from `setup.sh dev`
+# Also reads what setup.sh reads.
 # shellcheck source=scripts/common.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 help_wanted "$@"

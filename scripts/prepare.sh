@@ -5,7 +5,7 @@
 #   DEST       the folder of the dataset (outputs/data, which make train takes when DATA is not set)
 #   LOCALPATH  the folder to copy where no Azure credentials are configured
 # Where the source holds recordings:
-#   RECORDINGS      the folder for them (DEST-recordings)
+#   BAGS            the folder for them (DEST-recordings)
 #   CONVERT_CONFIG  what to make of them; default: convert.yaml among them, else python/convert.yaml
 #   STRICT RECOVER WORKERS  as for convert.sh
 # Prints the dataset's folder on stdout, everything else on stderr. Run again, it brings and converts what is new.
@@ -19,7 +19,7 @@ load_secrets
 SOURCE=${SOURCE:-}
 DEST=${DEST:-$ROOT/outputs/data}
 DEST=${DEST%/}
-RECORDINGS=${RECORDINGS:-$DEST-recordings}
+BAGS=${BAGS:-$DEST-recordings}
 CONVERT_CONFIG=${CONVERT_CONFIG:-}
 python=$(project_python)
 
@@ -30,7 +30,7 @@ fi
 
 # Recordings that are here already are brought up to date where they are; what a source holds is seen once it is here.
 target=$DEST
-[[ ! -d $RECORDINGS ]] || target=$RECORDINGS
+[[ ! -d $BAGS ]] || target=$BAGS
 "$ROOT/scripts/fetch.sh" "$@" ${SOURCE:+"$SOURCE"} "$target" >/dev/null
 kind=dataset
 if [[ ! -f $target/meta/info.json ]]; then
@@ -43,13 +43,13 @@ case $kind:$target in
     printf '%s\n' "$(realpath -- "$DEST")"
     exit
     ;;
-  dataset:*) die "$RECORDINGS holds a dataset now: remove it, and $DEST, which came from recordings" ;;
-  recordings:"$DEST") mv -T -- "$DEST" "$RECORDINGS" ;;
+  dataset:*) die "$BAGS holds a dataset now: remove it, and $DEST, which came from recordings" ;;
+  recordings:"$DEST") mv -T -- "$DEST" "$BAGS" ;;
 esac
 
-if [[ -z $CONVERT_CONFIG && -f $RECORDINGS/convert.yaml ]]; then
-  CONVERT_CONFIG=$RECORDINGS/convert.yaml
+if [[ -z $CONVERT_CONFIG && -f $BAGS/convert.yaml ]]; then
+  CONVERT_CONFIG=$BAGS/convert.yaml
 fi
 # OVERRIDES here are those of a training.
-BAGS=$RECORDINGS OUTPUT=$DEST CONVERT_CONFIG=$CONVERT_CONFIG OVERRIDES='' "$ROOT/scripts/convert.sh" >&2
+BAGS=$BAGS OUTPUT=$DEST CONVERT_CONFIG=$CONVERT_CONFIG OVERRIDES='' "$ROOT/scripts/convert.sh" >&2
 printf '%s\n' "$(realpath -- "$DEST")"

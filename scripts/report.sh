@@ -3,14 +3,14 @@
 # Usage: report.sh [ARGUMENT OF report.py ...]
 #   TRAIN   training output (outputs/train)
 #   EVAL    evaluation output (outputs/eval)
-#   OUTPUT  the page (outputs/report.html)
+#   REPORT  the page (outputs/report.html)
 # shellcheck source=scripts/common.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 help_wanted "$@"
 
 TRAIN=${TRAIN:-$ROOT/outputs/train}
 EVAL=${EVAL:-$ROOT/outputs/eval}
-OUTPUT=${OUTPUT:-$ROOT/outputs/report.html}
+REPORT=${REPORT:-$ROOT/outputs/report.html}
 
 python=$(project_python)
-exec "$python" "$ROOT/python/report.py" --train "$TRAIN" --eval "$EVAL" --output "$OUTPUT" "$@"
+exec "$python" "$ROOT/python/report.py" --train "$TRAIN" --eval "$EVAL" --output "$REPORT" "$@"

@@ -9,26 +9,26 @@ help_wanted "$@"
 
 OUTPUT=${OUTPUT:-$ROOT/outputs/smoke}
 # What is set for `make train` and `make eval` is not meant for this walk.
-unset DATA CONFIG OVERRIDES RESUME GPUS CHECKPOINT EPISODES TRAIN EVAL
+unset DATA CONFIG OVERRIDES STEPS WANDB RESUME RESUME_FROM GPUS CHECKPOINT EPISODES TRAIN EVAL
 unset NNODES NODE_RANK MASTER_ADDR MASTER_PORT SOURCE CHECKPOINT_URL RESULT SCRATCH REPORT
 
 dataset=$OUTPUT/dataset
 train=$OUTPUT/train
-eval=$OUTPUT/eval
+evaluation=$OUTPUT/eval
 report=$OUTPUT/report.html
 python=$(project_python)
 
 mkdir -p -- "$OUTPUT"
-rm -rf -- "$dataset" "$train" "$eval" "$report"
+rm -rf -- "$dataset" "$train" "$evaluation" "$report"
 
 say "== dataset"
 OUTPUT=$dataset "$ROOT/scripts/demo.sh"
 say "== training by two processes"
 DATA=$dataset CONFIG=$ROOT/python/config.smoke.yaml OUTPUT=$train GPUS=2 "$ROOT/scripts/train.sh"
 say "== evaluation on episodes that training did not see"
-CHECKPOINT=$train DATA=$dataset OUTPUT=$eval "$ROOT/scripts/eval.sh"
+CHECKPOINT=$train DATA=$dataset OUTPUT=$evaluation "$ROOT/scripts/eval.sh"
 say "== report"
 status=0
-"$python" -m ur10e_act.evaluation.smoke_check --train "$train" --eval "$eval" || status=$?
-TRAIN=$train EVAL=$eval OUTPUT=$report "$ROOT/scripts/report.sh"
+"$python" -m ur10e_act.evaluation.smoke_check --train "$train" --eval "$evaluation" || status=$?
+TRAIN=$train EVAL=$evaluation REPORT=$report "$ROOT/scripts/report.sh"
 exit "$status"

@@ -2,6 +2,7 @@
 # Summary: run every check and test; all parts run, also after one has failed
 # Usage: test.sh
 #   FAST=1  leave out the slow tests
+# Also reads what setup.sh reads.
 # shellcheck source=scripts/common.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 help_wanted "$@"

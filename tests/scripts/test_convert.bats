@@ -14,7 +14,7 @@ EOF
 }
 
 @test "make inspect proposes a configuration that make convert takes" {
-  run --separate-stderr make -C "$REPO" --no-print-directory inspect BAG="$BAGS_MADE/first"
+  run --separate-stderr make -C "$REPO" --no-print-directory inspect BAGS="$BAGS_MADE/first"
   [ "$status" -eq 0 ]
   assert_says "# /joint_states  sensor_msgs/msg/JointState  250 messages"
   printf '%s\n' "$output" >"$HOME/convert.yaml"
@@ -44,7 +44,7 @@ EOF
   run --separate-stderr "$REPO/scripts/convert.sh"
   assert_refused "BAGS is not set"
   run --separate-stderr "$REPO/scripts/inspect.sh"
-  assert_refused "BAG is not set"
+  assert_refused "BAGS is not set"
   export BAGS=$HOME/none OUTPUT=$HOME/set
   run --separate-stderr "$REPO/scripts/convert.sh"
   assert_refused "no such folder of recordings"
