@@ -1,4 +1,4 @@
-"""Azure Blob through azcopy: where it is, who asks, and one way to start it.
+"""Azure Blob through azcopy: the one way to start it.
 
 azcopy ends with status 0 on many failures, waits for hours on a dead server and keeps the reason of a failure
 in its log. So nothing here trusts its exit status alone: callers compare with a listing, a transfer without
@@ -9,13 +9,11 @@ through AZCOPY_CRED_TYPE, which azcopy does not document.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import re
 import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -25,23 +23,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ur10e_act.errors import TRY_AGAIN_STATUS, TryAgain, UserError
+from ur10e_act.blob.credentials import SECRETS, Credentials, redact
+from ur10e_act.blob.location import Location
+from ur10e_act.errors import TryAgain, UserError
 from ur10e_act.process import die_with
 
 KILL_AFTER_S = 5.0  # azcopy ends by itself in 2.3 s, but ignores signals while it reads the listing
 LOG_EVERY_S = 30.0
 PINNED = Path(__file__).resolve().parents[3] / "tests/node_modules/@azure-tools/azcopy-linux/dist/bin"
 
-_SECRETS = (
-    "AZURE_STORAGE_ACCOUNT_KEY",
-    "AZURE_STORAGE_SAS_TOKEN",
-    "ACCOUNT_KEY",
-    "ACCOUNT_NAME",
-    "AZCOPY_CRED_TYPE",
-)
-_PUBLIC_HOST = re.compile(r"([a-z0-9]{3,24})\.blob\.[a-z0-9.-]+")
-_CONTAINER = re.compile(r"[a-z0-9$][a-z0-9-]{2,62}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TRANSIENT = re.compile(
     r"connection refused|connection reset|broken pipe|timeout|timed out|deadline|no such host"
     r"|network is unreachable|EOF|TLS handshake|\b(408|429|50[0-4])\b"
@@ -58,153 +48,6 @@ _REMEDIES = (
     (r"no such host", "check AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_BLOB_ENDPOINT"),
     (r"libsecret", "apt-get install libsecret-1-0"),
 )  # fmt: skip
-
-
-class Interrupted(BaseException):
-    """A signal told us to end. ``signum`` is its number."""
-
-    def __init__(self, signum: int):
-        super().__init__(signum)
-        self.signum = signum
-
-
-def catch_signals() -> None:
-    """SIGINT, SIGTERM and SIGHUP raise Interrupted once; those that follow are ignored while we clean up."""
-    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def handler(signum: int, _frame: object) -> None:
-        for each in caught:
-            signal.signal(each, signal.SIG_IGN)
-        raise Interrupted(signum)
-
-    for each in caught:
-        signal.signal(each, handler)
-
-
-def run_transfer(main: Callable[[], None]) -> None:
-    """Run ``main`` and exit: 0, 2 for a UserError, 75 for TryAgain, 128 + signal; one line on stderr, never a
-    secret.
-
-    ``errors.run_cli`` without signals and without redaction.
-    """
-    catch_signals()
-    try:
-        main()
-    except Interrupted as interrupted:
-        print(f"\nended by {signal.Signals(interrupted.signum).name}", file=sys.stderr)
-        sys.exit(128 + interrupted.signum)
-    except (UserError, OSError) as error:
-        print("error:", redact(" ".join(str(error).split()), os.environ), file=sys.stderr)
-        sys.exit(TRY_AGAIN_STATUS if isinstance(error, TryAgain) else 2)
-
-
-def redact(text: str, environ: Mapping[str, str]) -> str:
-    """``text`` without signatures, and without any secret of the environment."""
-    text = re.sub(r"(?i)(sig(?:=|%3d))[^&\s\"'<>]+", r"\1-REDACTED-", text)
-    for name in _SECRETS[:3]:
-        secret = environ.get(name, "")
-        if len(secret) >= 8:
-            text = text.replace(secret, "-REDACTED-")
-    return text
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """``kind`` is sas, key or login; ``why`` says which variable decided."""
-
-    kind: str
-    why: str
-
-
-def find_credentials(environ: Mapping[str, str]) -> Credentials | None:
-    """A SAS before the account key before azcopy's own login; None when none of them is set."""
-    sas = environ.get("AZURE_STORAGE_SAS_TOKEN", "")
-    if sas:
-        if "sig=" not in sas or _CONTROL.search(sas) or " " in sas:
-            raise UserError(
-                "AZURE_STORAGE_SAS_TOKEN is no SAS token: it looks like sv=...&sig=... on one line"
-            )
-        return Credentials("sas", "AZURE_STORAGE_SAS_TOKEN is set")
-    key = environ.get("AZURE_STORAGE_ACCOUNT_KEY", "")
-    if key:
-        try:
-            base64.b64decode(key, validate=True)
-        except binascii.Error:
-            raise UserError("AZURE_STORAGE_ACCOUNT_KEY is no base64: copy the key anew") from None
-        return Credentials("key", "AZURE_STORAGE_ACCOUNT_KEY is set")
-    if environ.get("AZCOPY_AUTO_LOGIN_TYPE", ""):
-        return Credentials("login", f"AZCOPY_AUTO_LOGIN_TYPE is {environ['AZCOPY_AUTO_LOGIN_TYPE']}")
-    return None
-
-
-@dataclass(frozen=True)
-class Location:
-    """A folder in a container. ``prefix`` has no slash at its ends; empty means the whole container."""
-
-    endpoint: str
-    account: str
-    container: str
-    prefix: str
-
-    def __str__(self) -> str:
-        return "/".join(part for part in (self.endpoint, self.container, self.prefix) if part) + "/"
-
-    def url(self, name: str = "") -> str:
-        """The URL of the folder, or of ``name`` in it, percent-encoded, since azcopy parses what it is
-        given."""
-        path = "/".join(part for part in (self.container, self.prefix, name) if part)
-        return f"{self.endpoint}/{urllib.parse.quote(path)}"
-
-
-def parse_location(text: str, environ: Mapping[str, str]) -> Location:
-    """CONTAINER/PREFIX, https://HOST/CONTAINER/PREFIX or azure://ACCOUNT/CONTAINER/PREFIX as a Location.
-
-    A whole container must be asked for with a slash (``CONTAINER/``), so that an empty variable brings no
-    terabytes.
-    """
-    account = environ.get("AZURE_STORAGE_ACCOUNT_NAME", "")
-    endpoint = environ.get("AZURE_STORAGE_BLOB_ENDPOINT", "").rstrip("/")
-    if endpoint and not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", endpoint):
-        raise UserError("AZURE_STORAGE_BLOB_ENDPOINT is no URL like https://ACCOUNT.blob.core.windows.net")
-    named = account
-    scheme = re.match(r"(https?|azure)://", text)
-    if scheme and "?" in text:
-        raise UserError(
-            "a URL with a query: put a SAS into AZURE_STORAGE_SAS_TOKEN, and write %3F for a ? in a name"
-        )
-    if scheme and scheme[1] == "azure":
-        named, _, text = text[len("azure://") :].partition("/")
-    elif scheme and endpoint and text.startswith(endpoint + "/"):
-        text = urllib.parse.unquote(text[len(endpoint) + 1 :])
-    elif scheme:
-        host, _, path = text[len(scheme[0]) :].partition("/")
-        public = _PUBLIC_HOST.fullmatch(host)
-        if not public:
-            raise UserError(
-                f"{host} is no Azure Blob host: set AZURE_STORAGE_BLOB_ENDPOINT to all before the container"
-            )
-        named, endpoint, text = public[1], scheme[0] + host, urllib.parse.unquote(path)
-    if account and named != account:
-        raise UserError(
-            f"the URL is of account {named}, AZURE_STORAGE_ACCOUNT_NAME is {account}: make them the same"
-        )
-    if not named and not endpoint:
-        raise UserError("AZURE_STORAGE_ACCOUNT_NAME is not set: name the storage account, or give a full URL")
-    if not endpoint:
-        endpoint = f"https://{named}.blob.core.windows.net"
-    container, slash, prefix = text.partition("/")
-    if not _CONTAINER.fullmatch(container):
-        raise UserError(
-            f"{container!r} is no container's name (3 to 63 of a-z, 0-9 and -): write CONTAINER/PREFIX"
-        )
-    if not slash:
-        raise UserError(
-            f"no prefix in container {container}: name a folder ({container}/PREFIX; {container}/ is all)"
-        )
-    segments = [segment for segment in prefix.split("/") if segment]
-    if ".." in segments or "." in segments or _CONTROL.search(prefix):
-        raise UserError(f"prefix {prefix!r} holds '.', '..' or a control character: name the folder as it is")
-    return Location(endpoint, named, container, "/".join(segments))
 
 
 def find_program(environ: Mapping[str, str]) -> str:
@@ -261,7 +104,7 @@ class Azcopy:
         self.stall_s = stall_timeout_s(self.environ)
         self._work = tempfile.TemporaryDirectory(prefix="azcopy-", ignore_cleanup_errors=True)
         self.work = Path(self._work.name)
-        self._env = {name: value for name, value in self.environ.items() if name not in _SECRETS}
+        self._env = {name: value for name, value in self.environ.items() if name not in SECRETS}
         self._env.update(
             AZCOPY_LOG_LOCATION=str(self.work / "log"),
             AZCOPY_JOB_PLAN_LOCATION=str(self.work / "plan"),

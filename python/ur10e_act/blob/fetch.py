@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -21,8 +20,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from ur10e_act.atomic_io import write_file
-from ur10e_act.blob.azcopy import Azcopy, Progress, find_credentials, parse_location, run_transfer
+from ur10e_act.atomic_io import Lock, replace_directory, write_file
+from ur10e_act.blob.azcopy import Azcopy, Progress
+from ur10e_act.blob.credentials import find_credentials
+from ur10e_act.blob.location import parse_location, source_of
 from ur10e_act.blob.manifest import (
     MANIFEST,
     Entry,
@@ -30,13 +31,14 @@ from ur10e_act.blob.manifest import (
     Manifest,
     hash_files,
     intact,
+    list_files,
     local_names,
+    manifest_of,
     read_record,
-    scan,
-    walk,
     with_current_times,
 )
 from ur10e_act.blob.publish import published_manifest
+from ur10e_act.blob.run_transfer import run_transfer
 from ur10e_act.errors import TryAgain, UserError
 
 
@@ -150,7 +152,7 @@ class LocalSource:
         if not root.is_dir():
             raise UserError(f"LOCALPATH={root} is no folder: name a dataset or a folder of recordings")
         self.root = root
-        self.wanted = walk(root)
+        self.wanted = manifest_of(root)
         self.wanted.source = str(root)
         if not self.wanted.files:
             raise UserError(f"LOCALPATH={root} holds no files: name a dataset or a folder of recordings")
@@ -177,7 +179,7 @@ def fetch(source: Source, dest: Path, state: Path, verify: bool) -> str:
     wanted = source.wanted
     record = read_record(dest)
     same_source = record.source == wanted.source
-    here = scan(dest) - {MANIFEST, f"{MANIFEST}.new"}
+    here = list_files(dest) - {MANIFEST, f"{MANIFEST}.new"}
     good = intact(dest, wanted.files, record, same_source, verify)
     linked = {
         path
@@ -226,14 +228,14 @@ def fetch(source: Source, dest: Path, state: Path, verify: bool) -> str:
             flush = _flush(staging)
             kept.update(_check(missing, hasher.result(), staging, source))
         flush.wait()
-    for path in scan(staging) - set(wanted.files):
+    for path in list_files(staging) - set(wanted.files):
         os.unlink(staging / path)
     for path, target in wanted.links.items():
         (staging / path).parent.mkdir(parents=True, exist_ok=True)
         os.symlink(target, staging / path)
     result = Manifest(kept, wanted.links, wanted.source, wanted.origin_md5)
     write_file(staging / MANIFEST, result.dumps())
-    _swap(staging, dest, state)
+    replace_directory(staging, dest, state / "old")
     if good:
         result.files = {path: with_current_times(dest, entry, path) for path, entry in kept.items()}
         write_file(dest / MANIFEST, result.dumps())
@@ -247,7 +249,7 @@ def _open_staging(staging: Path, wanted: Manifest) -> dict[str, Entry]:
     """The staging folder with what an interrupted run left whole in it, and nothing else."""
     begun = read_record(staging)
     kept = intact(staging, wanted.files, begun, begun.source == wanted.source)
-    for path in scan(staging) - set(kept):
+    for path in list_files(staging) - set(kept):
         os.unlink(staging / path)
     staging.mkdir(exist_ok=True)
     if kept:
@@ -292,17 +294,8 @@ def _flush(folder: Path) -> subprocess.Popen:
     return subprocess.Popen(["sync", "-f", str(folder)], stdin=subprocess.DEVNULL)
 
 
-def _swap(staging: Path, dest: Path, state: Path) -> None:
-    """Put ``staging`` in the place of ``dest``. Killed between the two renames, the next run puts ``dest``
-    back."""
-    old = state / "old"
-    if dest.exists():
-        os.rename(dest, old)
-    os.rename(staging, dest)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def _recover(dest: Path, state: Path) -> None:
+    """Put ``dest`` back where a run was killed between the two renames of replace_directory."""
     old = state / "old"
     if old.exists() and not dest.exists():
         os.rename(old, dest)
@@ -313,32 +306,26 @@ def _recover(dest: Path, state: Path) -> None:
 def locked(state: Path) -> Iterator[int]:
     """Hold the lock in the folder ``state``, its file descriptor; waits for another run. Removes ``state``
     when empty."""
-    told = False
+    lock_file = state / "lock"
     while True:
         state.mkdir(parents=True, exist_ok=True)
         try:
-            lock = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            lock_file.touch(mode=0o600)
+            lock = Lock(lock_file, lambda: say(f"waiting for another run to end (it holds {lock_file})"))
         except FileNotFoundError:
             continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not told:
-                say(f"waiting for another run to end (it holds {state / 'lock'})")
-            told = True
-            fcntl.flock(lock, fcntl.LOCK_EX)
         # The run before us may have removed the folder while we waited.
         with contextlib.suppress(FileNotFoundError):
-            if os.fstat(lock).st_ino == os.stat(state / "lock").st_ino:
+            if os.fstat(lock.descriptor).st_ino == lock_file.stat().st_ino:
                 break
-        os.close(lock)
+        lock.release()
     try:
-        yield lock
+        yield lock.descriptor
     finally:
         if os.listdir(state) == ["lock"]:
-            os.unlink(state / "lock")
-            os.rmdir(state)
-        os.close(lock)
+            lock_file.unlink()
+            state.rmdir()
+        lock.release()
 
 
 def say(text: str) -> None:
@@ -419,18 +406,6 @@ def converted_recordings(dataset: Path) -> list[Mapping[str, Any]]:
         return []
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is not what convert.sh writes: convert to another folder") from None
-
-
-def source_of(environ: Mapping[str, str]) -> str:
-    """CONTAINER/PREFIX from the environment. UserError that names the variable that is missing."""
-    container = environ.get("AZURE_BLOB_CONTAINER", "")
-    prefix = environ.get("AZURE_BLOB_PREFIX", "")
-    for name, value in (("AZURE_BLOB_CONTAINER", container), ("AZURE_BLOB_PREFIX", prefix)):
-        if not value:
-            raise UserError(
-                f"{name} is not set: give SOURCE, or set AZURE_BLOB_CONTAINER and AZURE_BLOB_PREFIX"
-            )
-    return f"{container}/{prefix.lstrip('/')}"
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ur10e_act.errors import UserError
 
@@ -54,7 +55,7 @@ class Manifest:
 
     def dumps(self) -> bytes:
         """The same content gives the same bytes."""
-        files = {}
+        files: dict[str, dict[str, Any]] = {}
         for path, entry in self.files.items():
             files[path] = {"bytes": entry.bytes, "md5": entry.md5}
             if entry.modified:
@@ -143,7 +144,7 @@ def local_names(names: Iterable[str], where: str) -> dict[str, str]:
     return names_by_path
 
 
-def walk(root: Path) -> Manifest:
+def manifest_of(root: Path) -> Manifest:
     """The files (without MD5) and links of a user's folder.
 
     A link that stays in the folder is kept as a link; one that leads out of it is followed. UserError for a
@@ -183,7 +184,7 @@ def walk(root: Path) -> Manifest:
     return tree
 
 
-def scan(root: Path) -> set[str]:
+def list_files(root: Path) -> set[str]:
     """Every path in ``root`` that is no folder; links are not followed. Empty where there is no such
     folder."""
     found: set[str] = set()

@@ -16,8 +16,19 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from ur10e_act.blob.azcopy import Azcopy, Blob, Progress, find_credentials, parse_location, run_transfer
-from ur10e_act.blob.manifest import MANIFEST, Entry, Manifest, hash_files, load_manifest, local_names, walk
+from ur10e_act.blob.azcopy import Azcopy, Blob, Progress
+from ur10e_act.blob.credentials import find_credentials
+from ur10e_act.blob.location import parse_location
+from ur10e_act.blob.manifest import (
+    MANIFEST,
+    Entry,
+    Manifest,
+    hash_files,
+    load_manifest,
+    local_names,
+    manifest_of,
+)
+from ur10e_act.blob.run_transfer import run_transfer
 from ur10e_act.errors import TryAgain, UserError
 
 
@@ -27,7 +38,7 @@ def publish(root: Path, azcopy: Azcopy, prune: bool) -> str:
     ``prune``: remove what only the earlier manifest names, once the new one is there.
     """
     where = str(azcopy.location)
-    tree = walk(root)
+    tree = manifest_of(root)
     if not tree.files:
         raise UserError(f"{root} holds no files: name a folder with a checkpoint or metrics in it")
     local_names([*tree.files, *tree.links], str(root))

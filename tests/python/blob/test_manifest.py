@@ -9,10 +9,10 @@ from ur10e_act.blob.manifest import (
     Manifest,
     hash_files,
     intact,
+    list_files,
     load_manifest,
     local_names,
-    scan,
-    walk,
+    manifest_of,
 )
 from ur10e_act.errors import UserError
 
@@ -85,10 +85,10 @@ def test_walk_keeps_links_inside_and_follows_links_outside(tree, tmp_path_factor
     (tree / "in").symlink_to(tree / "sub")
     (tree / "sub" / "up").symlink_to("../a")
     (tree / "out").symlink_to(outside)
-    found = walk(tree)
+    found = manifest_of(tree)
     assert set(found.files) == {"a", "sub/b", "out/file"}
     assert found.links == {"in": "sub", "sub/up": "../a"}
-    assert scan(tree) == {"a", "sub/b", "in", "sub/up", "out"}
+    assert list_files(tree) == {"a", "sub/b", "in", "sub/up", "out"}
 
 
 def test_intact_hashes_only_what_has_changed_since(tree):
