@@ -10,9 +10,11 @@
 #   SOURCE       what prepare.sh brings first, to DEST
 #   CONFIG       configuration file (python/config.yaml)
 #   OUTPUT       output folder; default: training.output_dir of the configuration
-#   OVERRIDES    blank-separated SECTION.KEY=VALUE
-#   RESUME       1 = go on from the newest checkpoint in the output folder; a CHECKPOINT_URL of an earlier run =
-#                go on from what that has published
+#   STEPS        training.steps
+#   WANDB        project at Weights & Biases to log to
+#   OVERRIDES    blank-separated SECTION.KEY=VALUE; they come after STEPS and WANDB
+#   RESUME       1 = go on from the newest checkpoint in the output folder
+#   RESUME_FROM  CHECKPOINT_URL of an earlier run: go on from what that has published
 #   CHECKPOINT_URL  where in Azure Blob to publish checkpoints as they are saved (CONTAINER/PREFIX and other forms of
 #                publish.sh); training goes on from what is there already
 #   RESULT       folder that gets the best checkpoint's pretrained_model and the metrics when training has ended well
@@ -22,6 +24,7 @@
 #   MASTER_ADDR  host name or address of machine 0
 #   MASTER_PORT  its port (29500)
 #   SCRATCH      folder for what is not kept, as on OSMO: the default of DEST is data in it, of OUTPUT train in it
+# Also reads what prepare.sh reads.
 # Exit status: 0; 2 what must be mended; 75 what may go well when run again; 128 + N ended by signal N.
 # shellcheck source=scripts/common.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
@@ -35,6 +38,9 @@ OUTPUT=${OUTPUT:-${SCRATCH:+$SCRATCH/train}}
 DEST=${DEST:-${SCRATCH:+$SCRATCH/data}}
 OVERRIDES=${OVERRIDES:-}
 RESUME=${RESUME:-}
+RESUME_FROM=${RESUME_FROM:-}
+STEPS=${STEPS:-}
+WANDB=${WANDB:-}
 CHECKPOINT_URL=${CHECKPOINT_URL:-}
 RESULT=${RESULT:-}
 GPUS=${GPUS:-1}
@@ -51,9 +57,12 @@ python=$(project_python)
 
 case $RESUME in
   "" | 0 | 1) ;;
-  */*) [[ -n $OUTPUT ]] || die "RESUME=$RESUME needs OUTPUT: name the folder for the checkpoints to come to" ;;
-  *) die "RESUME=$RESUME: only 1 (go on from the newest checkpoint), CONTAINER/PREFIX of published ones, or nothing" ;;
+  *) die "RESUME=$RESUME: only 1 (go on from the newest checkpoint) or nothing; RESUME_FROM names published ones" ;;
 esac
+if [[ -n $RESUME_FROM ]]; then
+  [[ $RESUME_FROM == */* ]] || die "RESUME_FROM=$RESUME_FROM: name published checkpoints, CONTAINER/PREFIX"
+  [[ -n $OUTPUT ]] || die "RESUME_FROM=$RESUME_FROM needs OUTPUT: name the folder for the checkpoints to come to"
+fi
 [[ -z $CHECKPOINT_URL$RESULT || -n $OUTPUT ]] || die "OUTPUT is not set: CHECKPOINT_URL and RESULT need it"
 if ((NNODES > 1)); then
   [[ $NODE_RANK =~ ^[0-9]+$ && $NODE_RANK -lt $NNODES ]] ||
@@ -64,6 +73,13 @@ fi
 
 if [[ -n $OUTPUT ]]; then
   arguments+=(--override "training.output_dir=$(yaml_quoted "$OUTPUT")")
+fi
+if [[ -n $STEPS ]]; then
+  need_count STEPS
+  arguments+=(--override "training.steps=$STEPS")
+fi
+if [[ -n $WANDB ]]; then
+  arguments+=(--override logging.wandb=true --override "logging.wandb_project=$(yaml_quoted "$WANDB")")
 fi
 read -r -a overrides <<<"${OVERRIDES//$'\n'/ }"
 for override in "${overrides[@]}"; do
@@ -102,15 +118,13 @@ fi
 if [[ -n $CHECKPOINT_URL && ! -e $OUTPUT/checkpoints/last ]]; then
   bring_checkpoints "$CHECKPOINT_URL" --if-any
 fi
-case $RESUME in
-  "" | 0) [[ -z $CHECKPOINT_URL || ! -e $OUTPUT/checkpoints/last ]] || arguments+=(--resume) ;;
-  1) arguments+=(--resume) ;;
-  */*)
-    # A restarted resumption goes on from its own checkpoints.
-    [[ -e $OUTPUT/checkpoints/last ]] || bring_checkpoints "$RESUME"
-    arguments+=(--resume)
-    ;;
-esac
+if [[ -n $RESUME_FROM ]]; then
+  # A restarted resumption goes on from its own checkpoints.
+  [[ -e $OUTPUT/checkpoints/last ]] || bring_checkpoints "$RESUME_FROM"
+  arguments+=(--resume)
+elif [[ $RESUME == 1 || (-n $CHECKPOINT_URL && -e $OUTPUT/checkpoints/last) ]]; then
+  arguments+=(--resume)
+fi
 
 # The cores are shared out, since as many threads as cores in every process slow one another down.
 OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(threads_per_process "$GPUS")}

@@ -23,7 +23,7 @@ teardown() {
   record python3
   DATA=$HOME GPUS=2 run --separate-stderr scripts/train.sh
   [ "$status" -eq 0 ]
-  [ "$(head -n 4 "$CALLS" | tr '\n' ' ')" = \
+  [ "$(head -n 5 "$CALLS" | tr '\n' ' ')" = \
     "-m ur10e_act.training.torchrun_launcher --nproc-per-node=2 --standalone $ROOT/python/train.py " ]
   cores=$(nproc)
   assert_called "OMP_NUM_THREADS=$((cores / 2 > 0 ? cores / 2 : 1))"
@@ -194,14 +194,26 @@ nothing_is_left() {
   [[ $stderr == *"holds a run already"* ]]
 }
 
-@test "CHECKPOINT_URL, RESULT and RESUME of a URL need a folder for the output" {
+@test "STEPS and WANDB are settings, and OVERRIDES come after them" {
+  copy_root
+  record python3
+  DATA=$HOME STEPS=5 WANDB=arm OVERRIDES="training.steps=6" scripts/train.sh
+  [[ $(tr '\n' ' ' <"$CALLS") == *" --override training.steps=5 --override logging.wandb=true --override \
+logging.wandb_project='arm' --override training.steps=6 "* ]] || fail "$(<"$CALLS")"
+  DATA=$HOME STEPS=0 run --separate-stderr scripts/train.sh
+  assert_refused "STEPS=0"
+}
+
+@test "CHECKPOINT_URL, RESULT and RESUME_FROM need a folder for the output" {
   copy_root
   record python3
   export DATA=$HOME
-  for variable in CHECKPOINT_URL=c/p RESULT="$HOME/r" RESUME=c/p; do
+  for variable in CHECKPOINT_URL=c/p RESULT="$HOME/r" RESUME_FROM=c/p; do
     run --separate-stderr env "$variable" scripts/train.sh
     assert_refused "OUTPUT"
   done
   RESUME=later run --separate-stderr scripts/train.sh
   assert_refused "RESUME=later"
+  RESUME=c/p run --separate-stderr scripts/train.sh
+  assert_refused "RESUME_FROM names published ones"
 }
