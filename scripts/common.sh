@@ -15,7 +15,7 @@ say() {
 if [[ -n ${GIVEN+set} ]]; then
   for name in NAME ID TAG CONFIG IMAGE DATA SOURCE DEST OUTPUT REPORT TRAIN EVAL EPISODES STEPS POOL PLATFORM PRIORITY; do
     if [[ -n ${!name:-} && " $GIVEN " != *" $name "* ]]; then
-      say "note: $name from the environment is not used; give it on make's command line: $name=..."
+      [[ $0 == */setup.sh ]] || say "note: $name from the environment is not used; give it on make's command line: $name=..."
       unset "$name"
     fi
   done

@@ -451,7 +451,7 @@ def recorded(states: np.ndarray, actions: np.ndarray, state_names, action_names)
 
 def test_holding_is_zero_for_joints_whose_actions_are_changes():
     rng = np.random.default_rng(0)
-    states = [*np.cumsum(rng.normal(0, 0.02, (50, 3)), axis=0), 1.0, -0.5, 0.3]
+    states = np.cumsum(rng.normal(0, 0.02, (50, 3)), axis=0) + [1.0, -0.5, 0.3]
     change = np.diff(states, axis=0, append=states[-1:])
     target = np.roll(states, -1, axis=0)
     actions = np.stack([change[:, 0], target[:, 1], np.ones(50)], axis=1)

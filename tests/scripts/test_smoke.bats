@@ -3,11 +3,11 @@ load test_helper
 
 # bats test_tags=slow
 @test "make smoke: from demo data to a report, and the policy learned" {
-  export OUTPUT=$BATS_TEST_TMPDIR/smoke
+  OUTPUT=$BATS_TEST_TMPDIR/smoke
   mkdir -p "$OUTPUT/train/checkpoints/last"
   # Settings for other targets must not reach it.
   export OVERRIDES=training.steps=1 GPUS=7 CONFIG=/nothing DATA=/nothing RESUME=1
-  run --separate-stderr make -C "$REPO" --no-print-directory smoke
+  run --separate-stderr make -C "$REPO" --no-print-directory smoke OUTPUT="$OUTPUT"
   [ "$status" -eq 0 ] || fail "$output $stderr"
   assert_says "world_size=2"
   [[ $output =~ held-out\ chunk\ MAE:\ [0-9.]+\ trained,\ [0-9.]+\ untrained ]] || fail "$output"

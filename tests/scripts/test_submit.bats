@@ -20,7 +20,7 @@ submitted() {
 @test "make submit-ddp GPUS=4 submits, prints the ID alone on stdout, and how to go on" {
   "$ROOT/scripts/secrets.sh" 2>/dev/null
   sed -i 's/^\(submit-.*submit-%\): setup/\1:/' Makefile
-  run --separate-stderr make --no-print-directory submit-ddp GPUS=4 NAME=bats-ddp
+  run --separate-stderr make --no-print-directory submit-ddp GPUS=4 NAME=bats-ddp TAG="$TAG"
   assert_fine
   [[ $output =~ ^bats-ddp-[0-9]+$ ]]
   [[ $stderr == *"make logs ID=$output"* ]]

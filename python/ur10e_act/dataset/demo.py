@@ -107,8 +107,8 @@ def plan_reach(rng: np.random.Generator, frames: int) -> tuple[np.ndarray, np.nd
     """One reach: positions (frames + 1, 7), joints in rad, gripper 0 (open) to 1; the disc (3,) in m."""
     disc = np.array([rng.uniform(*TARGET_X), rng.uniform(*TARGET_Y), 0.0])
     tool_down = np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
-    seed = [*READY, np.arctan2(disc[1], disc[0]), 0, 0, 0, 0, 0]
-    goal = solve_ik([*disc, 0.0, 0.0, GRASP_HEIGHT], tool_down, seed)
+    seed = READY + [np.arctan2(disc[1], disc[0]), 0, 0, 0, 0, 0]
+    goal = solve_ik(disc + [0.0, 0.0, GRASP_HEIGHT], tool_down, seed)
     start = goal
     # Every joint turns by 0.02 rad at least: checkers of datasets take one that rests for a dead one.
     while np.abs(goal - start).min() < 0.02:

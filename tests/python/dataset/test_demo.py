@@ -105,7 +105,7 @@ def test_the_disc_moves_in_the_wrist_camera_as_the_arm_does() -> None:
     """Raised by 10 cm the disc looks smaller; moved aside it moves the other way."""
     path, disc = demo.plan_reach(np.random.default_rng(1), FRAMES)
     higher = demo.solve_ik(
-        [*disc, 0, 0, demo.GRASP_HEIGHT + 0.1], demo.link_frames(path[-1, :6])[-1, :3, :3], path[-1, :6]
+        disc + [0, 0, demo.GRASP_HEIGHT + 0.1], demo.link_frames(path[-1, :6])[-1, :3, :3], path[-1, :6]
     )
     states = np.stack([path[-1], [*higher, 1.0]])
     masks = red(demo.render(states, disc, 64)[demo.WRIST])
