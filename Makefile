@@ -24,7 +24,7 @@ smoke: setup ## Train, evaluate and report on a small demo dataset, in outputs/s
 demo: setup ## Write the demo dataset: a UR10e reaching, LeRobot v3.0 (OUTPUT=outputs/demo)
 	@scripts/demo.sh
 
-data: setup ## Bring the data from Azure Blob or LOCALPATH to outputs/data, recordings converted (SOURCE= DEST=)
+data: setup ## Download the data from Azure Blob or LOCALPATH to outputs/data, recordings converted (SOURCE= DEST=)
 	@scripts/prepare.sh
 
 inspect: setup ## Show what a ROS 2 recording holds, and propose a configuration for it (BAGS=DIR)
@@ -81,7 +81,7 @@ bench: ## Measure what fetch.sh adds to plain azcopy, and converting against enc
 lint: ## Run the checks alone: ruff, mypy, shellcheck, shfmt, hadolint
 	@scripts/lint.sh
 
-lock: ## Make the lock files anew (UPGRADE=1 takes newer versions)
+lock: ## Regenerate the lock files (UPGRADE=1 takes newer versions)
 	@scripts/lock.sh
 
 clean: ## Remove .venv, the tests' npm packages and caches; outputs/ stays

@@ -38,7 +38,7 @@ def describe() -> dict[str, dict[str, Any]]:
         found[name] = {
             "version": module.__version__,
             "package": distribution(name).version,
-            "cuda": getattr(module.version, "cuda", None),  # not every build of torchvision tells
+            "cuda": getattr(module.version, "cuda", None),  # not every build of torchvision has it
             "folder": str(folder),
             "files": fingerprint(folder),
         }
@@ -58,7 +58,7 @@ def changes(recorded: dict[str, dict[str, Any]], found: dict[str, dict[str, Any]
 def conflicts(prefix: str) -> list[str]:
     """Installed packages that another one cannot use, where one of the two lies in ``prefix``.
 
-    What is missing is not told: lerobot asks for much that ACT never imports.
+    What is missing is not reported: lerobot asks for much that ACT never imports.
     """
     # pip's copy, since a base need not have packaging.
     from pip._vendor.packaging.requirements import InvalidRequirement, Requirement

@@ -1,4 +1,4 @@
-"""Bring one file into an image, or nothing: python3 download.py URL SHA256 FILE.
+"""Download one file into an image, or nothing: python3 download.py URL SHA256 FILE.
 
 With Python's own library, since every base has it. Proxies and certificates are those of the environment.
 """
@@ -15,9 +15,9 @@ from pathlib import Path
 
 
 def download(url: str, sha256: str, target: Path) -> None:
-    """Write what ``url`` holds to ``target``. SystemExit when it cannot be had or is another file."""
+    """Write what ``url`` holds to ``target``. SystemExit when it cannot be downloaded or is another file."""
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise SystemExit(f"download.py: '{sha256}' is no sha256: give that of {url}")
+        raise SystemExit(f"download.py: '{sha256}' is not a sha256: give that of {url}")
     digest = hashlib.sha256()
     part = target.with_name(target.name + ".part")
     try:
@@ -27,7 +27,7 @@ def download(url: str, sha256: str, target: Path) -> None:
                 file.write(block)
     except (OSError, ValueError, urllib.error.URLError) as error:
         part.unlink(missing_ok=True)
-        raise SystemExit(f"download.py: {url} cannot be had ({error}): give the URL of a mirror") from None
+        raise SystemExit(f"download.py: cannot download {url} ({error}): give the URL of a mirror") from None
     found = digest.hexdigest()
     if found != sha256:
         part.unlink()

@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
         action="store_true",
         help="take what a killed recorder left: a cut .mcap, no metadata.yaml",
     )
-    parser.add_argument("--overwrite", action="store_true", help="convert everything anew")
+    parser.add_argument("--overwrite", action="store_true", help="convert everything again")
     parser.add_argument("--workers", type=int, help="recordings at a time (one a core)")
     args = parser.parse_args(argv)
     if args.inspect:

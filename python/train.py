@@ -61,7 +61,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add_arguments(parser)
     parser.add_argument(
-        "--resume", action="store_true", help="go on from training.output_dir/checkpoints/last"
+        "--resume", action="store_true", help="resume from training.output_dir/checkpoints/last"
     )
     return parser.parse_args()
 
@@ -75,7 +75,7 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def find_start(config: Config, resume: bool) -> Path | None:
-    """The checkpoint to go on from, or None for a new run; UserError where neither is possible."""
+    """The checkpoint to resume from, or None for a new run; UserError where neither is possible."""
     last = Path(config.training.output_dir) / "checkpoints" / "last"
     if not resume:
         if last.exists():
@@ -84,7 +84,7 @@ def find_start(config: Config, resume: bool) -> Path | None:
             )
         return None
     if not last.exists():
-        raise UserError(f"{last}: no checkpoint to resume from; leave --resume away to start")
+        raise UserError(f"{last}: no checkpoint to resume from; omit --resume to start")
     saved = flatten(to_dict(load_config(last / "pretrained_model" / "train_config.yaml")))
     for key, value in flatten(to_dict(config)).items():
         free = key in RESUMABLE_CHANGES or key.split(".")[0] in ("eval", "logging")
@@ -117,7 +117,7 @@ def read_data(config: Config) -> tuple[LeRobotV3Dataset, ChunkDataset, ChunkData
 def training_stats(
     config: Config, world: distributed.World, dataset: LeRobotV3Dataset, episodes: tuple[int, ...]
 ) -> dict[str, dict[str, torch.Tensor]]:
-    """What the policy normalizes with; each rank looks at the pictures of its share of the episodes."""
+    """What the policy normalizes with; each rank looks at the images of its share of the episodes."""
     moments = None
     if config.data.image_stats == "dataset":
         share = episodes[world.rank :: world.world_size]
@@ -196,8 +196,8 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
 
     # data
     start = distributed.together(world, lambda: check_logging(config) or find_start(config, resume))
-    # Machines that bring their checkpoints from one place may have done so before and after a new one came.
-    distributed.require_same(world, "checkpoint to go on from", start.name if start else "none", TryAgain)
+    # Machines that download checkpoints from one place may do so before and after a new one has come.
+    distributed.require_same(world, "checkpoint to resume from", start.name if start else "none", TryAgain)
     dataset, train_set, held_out_set = distributed.together(world, lambda: read_data(config))
     distributed.require_same(world, "dataset", dataset.fingerprint)
     dataset_info = describe(dataset, train_set, held_out_set, config)
@@ -264,7 +264,7 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
         enabled=training.bf16 and device.type == "cuda" and torch.cuda.is_bf16_supported(),
     )
 
-    # where to go on
+    # where to continue
     step, samples_seen, best_val_mae = 0, 0, math.inf
     if start:
         state = load_training_state(start)
@@ -291,7 +291,7 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
     )
     if start and len(state["rng"]) != world.world_size:
         logger.say(
-            f"resumed with {world.world_size} ranks instead of {len(state['rng'])}: random states start anew"
+            f"resumed with {world.world_size} ranks instead of {len(state['rng'])}: random states start over"
         )
 
     def validate_and_log() -> float:

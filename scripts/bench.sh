@@ -90,7 +90,7 @@ for ((round = 1; round <= ROUNDS; round++)); do
   fi
   say "round $round: azcopy copy ${plain[-1]} s, fetch ${first[-1]} s, fetch again ${again[-1]} s"
 done
-diff -r --exclude=.manifest.json "$WORK/by-azcopy" "$WORK/by-fetch" || die "fetch.sh brought other files than azcopy"
+diff -r --exclude=.manifest.json "$WORK/by-azcopy" "$WORK/by-fetch" || die "fetch.sh downloaded other files than azcopy"
 printf 'fetch / azcopy copy      %s  (medians of %d rounds: %s s / %s s)\n' \
   "$(ratio "$(median "${first[@]}")" "$(median "${plain[@]}")")" "$ROUNDS" "$(median "${first[@]}")" "$(median "${plain[@]}")"
 printf 'fetch again / fetch      %s  (%s s / %s s)\n' \

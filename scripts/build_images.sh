@@ -42,7 +42,7 @@ case ${BACKBONE_WEIGHTS:-} in
   *) die "BACKBONE_WEIGHTS=$BACKBONE_WEIGHTS: 1 (baked in), 0 (not) or nothing" ;;
 esac
 if [[ -n ${RUN_AS:-} && ! ${RUN_AS:-} =~ ^[0-9]+(:[0-9]+)?$ ]]; then
-  die "RUN_AS=$RUN_AS is no UID or UID:GID"
+  die "RUN_AS=$RUN_AS is not a UID or UID:GID"
 fi
 find_builder
 

@@ -53,7 +53,7 @@ project_python() {
 
 # need_count NAME: the variable holds a whole number from 1 on.
 need_count() {
-  [[ ${!1} =~ ^[1-9][0-9]*$ ]] || die "$1=${!1} is no whole number from 1 on"
+  [[ ${!1} =~ ^[1-9][0-9]*$ ]] || die "$1=${!1} is not a whole number from 1 on"
 }
 
 # A YAML string whatever the text holds.

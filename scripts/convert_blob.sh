@@ -2,7 +2,7 @@
 # Summary: convert ROS 2 recordings in Azure Blob to a dataset in Azure Blob; run again, it adds what is new
 # Usage: convert_blob.sh
 #   SOURCE   the recordings: CONTAINER/PREFIX and other forms of fetch.sh
-#   DATASET  where the dataset is, or shall be: CONTAINER/PREFIX and other forms of publish.sh
+#   DATASET  where the dataset is or will be: CONTAINER/PREFIX and other forms of publish.sh
 #   SCRATCH  folder for both while they are worked on (outputs/convert)
 #   CONVERT_CONFIG STRICT RECOVER WORKERS  as for prepare.sh
 # Readers that fetch the dataset meanwhile are told to try again, never given a mixture.

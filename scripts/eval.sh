@@ -5,7 +5,7 @@
 #
 #   CHECKPOINT  training output, checkpoint or pretrained_model folder
 #   DATA        dataset folder, several with ":" between them; default: what SOURCE names
-#   SOURCE      what prepare.sh brings first, to DEST (data in SCRATCH, where that is set, else outputs/data)
+#   SOURCE      what prepare.sh downloads first, to DEST (data in SCRATCH, where that is set, else outputs/data)
 #   OUTPUT      output folder (outputs/eval)
 #   EPISODES    blank-separated episode numbers; default: the held-out ones where the checkpoint knows the dataset
 #   REPORT      page to write as well, from CHECKPOINT's training and this evaluation
@@ -31,7 +31,7 @@ fi
 
 arguments=(--checkpoint "$CHECKPOINT" --output "$OUTPUT" --dataset)
 while IFS= read -r -d : root; do
-  [[ -d $root ]] || die "DATA: $root is no folder: name a LeRobot v3.0 dataset"
+  [[ -d $root ]] || die "DATA: $root is not a directory: name a LeRobot v3.0 dataset"
   arguments+=("$root")
 done <<<"$DATA:"
 read -r -a episodes <<<"$EPISODES"

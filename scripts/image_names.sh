@@ -5,7 +5,7 @@
 default_tag() {
   local tag
   tag=$(git -C "$ROOT" describe --always --tags --dirty 2>/dev/null) ||
-    die "TAG is not set, and $ROOT is no git checkout that could give one: set TAG"
+    die "TAG is not set, and $ROOT is not a git checkout that could give one: set TAG"
   if [[ $tag != *-dirty && -n $(git -C "$ROOT" ls-files --others --exclude-standard -- docker python scripts) ]]; then
     tag+=-dirty
   fi
@@ -25,9 +25,9 @@ image_name() {
   host='([a-z0-9]+([.-][a-z0-9]+)*(:[0-9]+)?)'
   path='(/[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*)*'
   [[ $registry =~ ^$host$path$ ]] ||
-    die "REGISTRY='$registry' is no HOST[:PORT][/PATH] in small letters: leave out https:// and a / at the end"
+    die "REGISTRY='$registry' is not HOST[:PORT][/PATH] in small letters: leave out https:// and a / at the end"
   tag=${TAG:-$(default_tag)} || exit
   [[ $tag =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$ ]] ||
-    die "TAG='$tag' is no image tag: letters, digits, _ . - and at most 128 of them"
+    die "TAG='$tag' is not an image tag: letters, digits, _ . - and at most 128 of them"
   printf '%s/ur10e-act-%s:%s\n' "$registry" "$1" "$tag"
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Summary: make the lock files anew from python/requirements*.in and tests/package.json
+# Summary: regenerate the lock files from python/requirements*.in and tests/package.json
 # Usage: lock.sh
 #   UPGRADE=1  take the newest versions that fit; without it, pins that still fit are kept
 #   UV=uv      the uv to use (https://docs.astral.sh/uv); npm comes from `setup.sh dev`

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Summary: bring the dataset to train or evaluate on, from Azure Blob or from LOCALPATH; recordings are converted
+# Summary: download the dataset to train or evaluate on, from Azure Blob or from LOCALPATH; recordings are converted
 # Usage: prepare.sh [OPTION OF fetch.sh ...]
 #   SOURCE     a dataset or ROS 2 recordings; default: AZURE_BLOB_CONTAINER and AZURE_BLOB_PREFIX (secrets.env)
 #   DEST       the folder of the dataset (outputs/data, which make train takes when DATA is not set)
@@ -8,7 +8,7 @@
 #   BAGS            the folder for them (DEST-recordings)
 #   CONVERT_CONFIG  what to make of them; default: convert.yaml among them, else python/convert.yaml
 #   STRICT RECOVER WORKERS  as for convert.sh
-# Prints the dataset's folder on stdout, everything else on stderr. Run again, it brings and converts what is new.
+# Prints the dataset's folder on stdout, everything else on stderr. Run again, it downloads and converts what is new.
 # shellcheck source=scripts/common.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 # shellcheck source=scripts/secrets_file.sh
@@ -28,7 +28,7 @@ if [[ -z ${AZCOPY:-} && -n ${AZURE_STORAGE_SAS_TOKEN:-}${AZURE_STORAGE_ACCOUNT_K
   "$ROOT/scripts/setup.sh" azcopy
 fi
 
-# Recordings that are here already are brought up to date where they are; what a source holds is seen once it is here.
+# Recordings that are here already are updated where they are; what a source holds is seen once it is here.
 target=$DEST
 [[ ! -d $BAGS ]] || target=$BAGS
 "$ROOT/scripts/fetch.sh" "$@" ${SOURCE:+"$SOURCE"} "$target" >/dev/null

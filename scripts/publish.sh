@@ -8,7 +8,7 @@
 #   --prune  remove from DEST what publish.sh had put there before and DIR has no more
 # Only what differs is sent. Nothing else is deleted at DEST. The manifest is written last; fetch.sh --manifest DEST wants it.
 # Variables and secrets.env are described in secrets.example.env. Prints the URL on stdout, everything else on stderr.
-# Exit status: 0; 2 what must be mended; 75 what may go well when run again; 128 + N ended by signal N.
+# Exit status: 0; 2: bad input, fix it; 75: temporary failure, retry; 128 + N: ended by signal N.
 # shellcheck source=scripts/common.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 # shellcheck source=scripts/secrets_file.sh

@@ -2,7 +2,7 @@
 # Summary: publish the checkpoints of a running training, until stdin ends, and then once more
 # Usage: publish_checkpoints.sh DIR DEST
 #   DIR   the checkpoints folder of a training output; need not be there yet
-#   DEST  as for publish.sh; train.sh with CHECKPOINT_URL=DEST goes on from there
+#   DEST  as for publish.sh; train.sh with CHECKPOINT_URL=DEST resumes from there
 # DEST holds the checkpoints that DIR holds: training.keep_checkpoints of them, and the best.
 # What cannot be sent is said and tried again with the next checkpoint; only the last attempt decides the exit status.
 # shellcheck source=scripts/common.sh

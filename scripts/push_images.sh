@@ -68,6 +68,6 @@ for name in "${names[@]}"; do
     sed -n 's/^.* digest: \(sha256:[0-9a-f]*\) .*$/\1/p' "$work/output" >"$work/digest"
   fi
   digest=$(<"$work/digest")
-  [[ $digest == sha256:* ]] || die "$name was pushed, but $BUILDER told no digest"
+  [[ $digest == sha256:* ]] || die "$name was pushed, but $BUILDER reported no digest"
   printf '%s@%s\n' "${name%:*}" "$digest"
 done

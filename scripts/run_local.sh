@@ -15,7 +15,7 @@ help_wanted "$@"
 load_secrets
 [[ ${DRY_RUN:-} != 0 ]] || DRY_RUN=
 RETRIES=${RETRIES:-3}
-[[ $RETRIES =~ ^[0-9]+$ ]] || die "RETRIES=$RETRIES is no whole number"
+[[ $RETRIES =~ ^[0-9]+$ ]] || die "RETRIES=$RETRIES is not a whole number"
 export TRAIN_IMAGE=${TRAIN_IMAGE:-local/ur10e-act-train:here} EVAL_IMAGE=${EVAL_IMAGE:-local/ur10e-act-eval:here}
 python=$(project_python)
 exec "$python" -m ur10e_act.osmo.run_local --retries "$RETRIES" ${OUTPUT:+--work "$OUTPUT"} ${DRY_RUN:+--plan}

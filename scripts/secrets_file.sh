@@ -19,7 +19,7 @@ load_secrets() {
     number=$((number + 1))
     line=${line%$'\r'}
     [[ -n ${line//[[:blank:]]/} && ! $line =~ ^[[:blank:]]*# ]] || continue
-    [[ $line =~ ^([A-Z][A-Z0-9_]*)=(.*)$ ]] || die "$file, line $number is not KEY=VALUE: mend that line"
+    [[ $line =~ ^([A-Z][A-Z0-9_]*)=(.*)$ ]] || die "$file, line $number is not KEY=VALUE: fix that line"
     name=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}
     grep -qE "^#? ?$name=" "$ROOT/secrets.example.env" ||
       die "$file, line $number: $name is not in secrets.example.env: remove or rename it"

@@ -32,7 +32,7 @@ fits() {
 find_python() {
   local candidate version
   if [[ -n $PYTHON ]]; then
-    version=$(python_version "$PYTHON") || die "PYTHON=$PYTHON is no Python that runs: name one of 3.10 to 3.13"
+    version=$(python_version "$PYTHON") || die "PYTHON=$PYTHON is not a Python that runs: name one of 3.10 to 3.13"
     fits "$version" || die "PYTHON=$PYTHON is Python $version: 3.10 to 3.13 is needed"
     printf '%s\n' "$PYTHON"
     return
@@ -98,7 +98,7 @@ pip_install() {
       esac
     done || {
     tail -n 5 "$LOG" >&2
-    die "pip could not install $lock (whole log: $LOG): mend what it says and run make setup again"
+    die "pip could not install $lock (whole log: $LOG): fix what it says and run make setup again"
   }
 }
 
@@ -114,7 +114,7 @@ install_run() {
   need_ensurepip "$python"
   version=$(python_version "$python")
   if ! has_key "$VENV/.begun" "$(key "$ROOT/python/requirements.lock" "$version")"; then
-    # Begun anew rather than updated, so that nothing stays that the lock no longer names.
+    # Started from scratch rather than updated, so that nothing stays that the lock no longer names.
     rm -rf -- "$VENV"
     "$python" -m venv "$VENV" || die "$python cannot make a virtual environment in $VENV"
     key "$ROOT/python/requirements.lock" "$version" >"$VENV/.begun"

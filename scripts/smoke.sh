@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Summary: the whole walk on a small scale: demo dataset, training by two processes, held-out evaluation, report
+# Summary: the whole pipeline at a small scale: demo dataset, training by two processes, held-out evaluation, report
 # Usage: smoke.sh
 #   OUTPUT  folder for dataset/, train/, eval/ and report.html, emptied first (outputs/smoke)
 #   Ends non-zero when the policy did not learn to reach for what it sees.
@@ -8,7 +8,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 help_wanted "$@"
 
 OUTPUT=${OUTPUT:-$ROOT/outputs/smoke}
-# What is set for `make train` and `make eval` is not meant for this walk.
+# What is set for `make train` and `make eval` is not meant for this run.
 unset DATA CONFIG OVERRIDES STEPS WANDB RESUME RESUME_FROM GPUS CHECKPOINT EPISODES TRAIN EVAL
 unset NNODES NODE_RANK MASTER_ADDR MASTER_PORT SOURCE CHECKPOINT_URL RESULT SCRATCH REPORT
 

@@ -13,18 +13,18 @@
 #   NODE_MEMORY     of each node (64Gi)
 #   NODE_DISK       of each node (200Gi)
 #   PLATFORM        of the pool
-#   DATA_PLATFORM   for the task that brings the data
+#   DATA_PLATFORM   for the task that downloads the data
 #   EXEC_TIMEOUT    like 24h
 #   SOURCE          dataset or recordings in blob storage: CONTAINER/PREFIX or azure://ACCOUNT/CONTAINER/PREFIX;
 #                   default: AZURE_BLOB_CONTAINER and AZURE_BLOB_PREFIX
 #   LOCALPATH       a dataset on this machine, taken where no Azure key is configured
-#   DATA_TASK       1 = a task without GPUs brings the data first and hands them to the training
-#   DATASET         convert: where the dataset is, or shall be, CONTAINER/PREFIX; SOURCE are the recordings then
+#   DATA_TASK       1 = a task without GPUs downloads the data first and hands them to the training
+#   DATASET         convert: where the dataset is or will be, CONTAINER/PREFIX; SOURCE are the recordings then
 #   CONVERT_CONFIG  as for make convert; a file in python/
 #   STRICT          as for make convert
 #   RECOVER         as for make convert
 #   STORAGE_URL     URL for results and checkpoints: azure://ACCOUNT/CONTAINER/PREFIX
-#   RESUME_FROM     checkpoints URL of an earlier run to go on from: STORAGE_URL/WORKFLOW_ID/checkpoints
+#   RESUME_FROM     checkpoints URL of an earlier run to resume from: STORAGE_URL/WORKFLOW_ID/checkpoints
 #   CONFIG          configuration in the image: a file in python/ (python/config.yaml)
 #   STEPS           training.steps
 #   OVERRIDES       blank-separated SECTION.KEY=VALUE

@@ -6,17 +6,17 @@
 #   DATA=/data NNODES=2 NODE_RANK=0 MASTER_ADDR=host0 GPUS=8 scripts/train.sh
 #
 #   DATA         dataset folder, several with ":" between them; default: what SOURCE names, else data.roots of
-#                the configuration, else outputs/data where make data has brought one
-#   SOURCE       what prepare.sh brings first, to DEST
+#                the configuration, else outputs/data where make data has downloaded one
+#   SOURCE       what prepare.sh downloads first, to DEST
 #   CONFIG       configuration file (python/config.yaml)
 #   OUTPUT       output folder; default: training.output_dir of the configuration
 #   STEPS        training.steps
 #   WANDB        project at Weights & Biases to log to
 #   OVERRIDES    blank-separated SECTION.KEY=VALUE; they come after STEPS and WANDB
-#   RESUME       1 = go on from the newest checkpoint in the output folder
-#   RESUME_FROM  CHECKPOINT_URL of an earlier run: go on from what that has published
+#   RESUME       1 = resume from the newest checkpoint in the output folder
+#   RESUME_FROM  CHECKPOINT_URL of an earlier run: resume from what that has published
 #   CHECKPOINT_URL  where in Azure Blob to publish checkpoints as they are saved (CONTAINER/PREFIX and other forms of
-#                publish.sh); training goes on from what is there already
+#                publish.sh); training resumes from what is there already
 #   RESULT       folder that gets the best checkpoint's pretrained_model and the metrics when training has ended well
 #   GPUS         processes on this machine, one GPU each where there are GPUs (1)
 #   NNODES       machines (1)
@@ -25,7 +25,7 @@
 #   MASTER_PORT  its port (29500)
 #   SCRATCH      folder for what is not kept, as on OSMO: the default of DEST is data in it, of OUTPUT train in it
 # Also reads what prepare.sh reads.
-# Exit status: 0; 2 what must be mended; 75 what may go well when run again; 128 + N ended by signal N.
+# Exit status: 0; 2: bad input, fix it; 75: temporary failure, retry; 128 + N: ended by signal N.
 # shellcheck source=scripts/common.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 help_wanted "$@"
@@ -49,7 +49,7 @@ NODE_RANK=${NODE_RANK:-}
 MASTER_ADDR=${MASTER_ADDR:-}
 MASTER_PORT=${MASTER_PORT:-29500}
 
-[[ -f $CONFIG ]] || die "CONFIG=$CONFIG is no file: name a configuration like python/config.yaml"
+[[ -f $CONFIG ]] || die "CONFIG=$CONFIG is not a file: name a configuration like python/config.yaml"
 need_count GPUS
 need_count NNODES
 arguments=(--config "$CONFIG")
@@ -57,7 +57,7 @@ python=$(project_python)
 
 case $RESUME in
   "" | 0 | 1) ;;
-  *) die "RESUME=$RESUME: only 1 (go on from the newest checkpoint) or nothing; RESUME_FROM names published ones" ;;
+  *) die "RESUME=$RESUME: only 1 (resume from the newest checkpoint) or nothing; RESUME_FROM names published ones" ;;
 esac
 if [[ -n $RESUME_FROM ]]; then
   [[ $RESUME_FROM == */* ]] || die "RESUME_FROM=$RESUME_FROM: name published checkpoints, CONTAINER/PREFIX"
@@ -93,21 +93,21 @@ if [[ -z $DATA && -n $SOURCE ]]; then
 fi
 if [[ -z $DATA && -d $ROOT/outputs/data && $CONFIG == "$ROOT/python/config.yaml" && "$OVERRIDES $*" != *data.roots=* ]]; then
   DATA=$ROOT/outputs/data
-  say "DATA is not set: training on $DATA, which make data has brought"
+  say "DATA is not set: training on $DATA, which make data has downloaded"
 fi
 if [[ -z $DATA && $CONFIG == "$ROOT/python/config.yaml" && "$OVERRIDES $*" != *data.roots=* ]]; then
   die "DATA is not set: run make data, or name a LeRobot v3.0 dataset, like DATA=outputs/demo"
 elif [[ -n $DATA ]]; then
   roots=
   while IFS= read -r -d : root; do
-    [[ -d $root ]] || die "DATA: $root is no folder: name a LeRobot v3.0 dataset"
+    [[ -d $root ]] || die "DATA: $root is not a directory: name a LeRobot v3.0 dataset"
     roots+=${roots:+, }$(yaml_quoted "$root")
   done <<<"$DATA:"
   arguments+=(--override "data.roots=[$roots]")
 fi
 
-# bring_checkpoints URL [OPTION OF fetch.sh]: what has been published there becomes this output's checkpoints.
-bring_checkpoints() {
+# download_checkpoints URL [OPTION OF fetch.sh]: what has been published there becomes this output's checkpoints.
+download_checkpoints() {
   "$ROOT/scripts/fetch.sh" --manifest "${@:2}" "$1" "$OUTPUT/checkpoints" >/dev/null
 }
 
@@ -116,11 +116,11 @@ if [[ -n $CHECKPOINT_URL && -n $SCRATCH ]] && ((NNODES > 1)); then
   rm -rf -- "$OUTPUT/checkpoints"
 fi
 if [[ -n $CHECKPOINT_URL && ! -e $OUTPUT/checkpoints/last ]]; then
-  bring_checkpoints "$CHECKPOINT_URL" --if-any
+  download_checkpoints "$CHECKPOINT_URL" --if-any
 fi
 if [[ -n $RESUME_FROM ]]; then
-  # A restarted resumption goes on from its own checkpoints.
-  [[ -e $OUTPUT/checkpoints/last ]] || bring_checkpoints "$RESUME_FROM"
+  # A restarted resumption resumes from its own checkpoints.
+  [[ -e $OUTPUT/checkpoints/last ]] || download_checkpoints "$RESUME_FROM"
   arguments+=(--resume)
 elif [[ $RESUME == 1 || (-n $CHECKPOINT_URL && -e $OUTPUT/checkpoints/last) ]]; then
   arguments+=(--resume)

@@ -105,7 +105,7 @@ class ModelConfig:
             raise ValueError("model.n_action_steps: must be 1 with model.temporal_ensemble_coeff")
         if self.dim_model % self.n_heads or self.dim_model % 4:
             raise ValueError(
-                f"model.dim_model: {self.dim_model} is no multiple of 4 and model.n_heads ({self.n_heads})"
+                f"model.dim_model: {self.dim_model} is not a multiple of 4 and model.n_heads ({self.n_heads})"
             )
         if self.replace_final_stride_with_dilation and self.vision_backbone in ("resnet18", "resnet34"):
             raise ValueError(

@@ -11,10 +11,10 @@ class UserError(Exception):
 
 
 class TryAgain(UserError):
-    """What may go well when run again: a server was away, a rank was lost, a source has changed."""
+    """A temporary failure, worth a retry: a server was unreachable, a rank was lost, a source has changed."""
 
 
-TRY_AGAIN_STATUS = 75  # as in sysexits.h: OSMO's exitActions can tell it from what somebody must mend
+TRY_AGAIN_STATUS = 75  # as in sysexits.h: OSMO's exitActions can tell it from what somebody must fix
 
 
 def one_line(error: object) -> str:

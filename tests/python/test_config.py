@@ -63,7 +63,7 @@ def test_overrides_apply_in_order_and_survive_saving(tmp_path: Path) -> None:
         ("model.chunk_size=0", "model.chunk_size: 0 must be at least 1"),
         ("model.n_action_steps=101", "model.n_action_steps: 101 is above model.chunk_size (100)"),
         ("model.temporal_ensemble_coeff=0.01", "model.n_action_steps: must be 1"),
-        ("model.n_heads=7", "model.dim_model: 512 is no multiple"),
+        ("model.n_heads=7", "model.dim_model: 512 is not a multiple"),
         ("model.normalization.action=mean", "model.normalization.action: expected one of MEAN_STD, MIN_MAX"),
         ("data.image_size=[96]", "data.image_size: expected a list of 2 whole numbers or null"),
         ("data.image_size=[8, 8]", "data.image_size: [8, 8] is below"),

@@ -142,7 +142,7 @@ def test_a_download_is_the_pinned_file_or_nothing(tmp_path):
         (source.as_uri(), "0" * 64, "it is another file"),
         (f"{source.as_uri()}.absent", digest, "give the URL of a mirror"),
         ("no url", digest, "give the URL of a mirror"),
-        (source.as_uri(), "", "is no sha256"),
+        (source.as_uri(), "", "is not a sha256"),
     ):
         with pytest.raises(SystemExit, match=why):
             download.download(url, sha256, target)

@@ -3,7 +3,7 @@
     faults.py UPSTREAM_HOST:PORT FOLDER
 
 Prints its port, then serves. FOLDER/requests gets a line for each request: its kind (data, list, other),
-method and path. FOLDER/rule, read anew at every request, is JSON:
+method and path. FOLDER/rule, read again at every request, is JSON:
   action  status (answer with "code"), hang, cut (half the body, then a reset), flip (one byte of the body),
           short (a body one byte less than there is), gone (this proxy ends)
   on      data | list | other: the kind of request concerned (data)

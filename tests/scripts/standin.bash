@@ -1,8 +1,8 @@
-# A base image to build on where NVIDIA's cannot be had, made once: Debian 13 with its own Python, torch and torchvision.
+# A base image to build on where NVIDIA's cannot be downloaded, made once: Debian 13 with its own Python, torch and torchvision.
 # Like NGC's torch, this one is a build that is in no registry of Python packages, so that a replacement shows.
 # shellcheck shell=bash
 
-# need_builder [TOOL ...]: buildah and the tools; says why and returns 1 where they cannot be had.
+# need_builder [TOOL ...]: buildah and the tools; says why and returns 1 where they cannot be downloaded.
 need_builder() {
   local missing=() tool
   [[ $(uname -s) == Linux ]] || {

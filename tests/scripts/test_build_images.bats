@@ -55,7 +55,7 @@ setup() {
   [[ $output == *train:v1-1-g* && $stderr != *"in no commit"* ]]
 }
 
-@test "a git tag that is no image tag becomes one; without git, TAG is asked for" {
+@test "a git tag that is not an image tag becomes one; without git, TAG is asked for" {
   builder docker
   git tag release/1+2
   git tag -d v1

@@ -47,9 +47,9 @@ EOF
   assert_refused "BAGS is not set"
   export BAGS=$HOME/none OUTPUT=$HOME/set
   run --separate-stderr "$REPO/scripts/convert.sh"
-  assert_refused "no such folder of recordings"
+  assert_refused "no such directory of recordings"
   WORKERS=0 run --separate-stderr "$REPO/scripts/convert.sh"
-  assert_refused "WORKERS=0 is no whole number"
+  assert_refused "WORKERS=0 is not a whole number"
   OVERRIDES=fpz=1 run --separate-stderr "$REPO/scripts/convert.sh"
   assert_refused "unknown key; did you mean fps?"
   mkdir "$HOME/none"

@@ -20,5 +20,5 @@ load test_helper
   CHECKPOINT=$HOME run --separate-stderr scripts/eval.sh
   assert_refused "DATA is not set"
   CHECKPOINT=$HOME DATA=$HOME/nothing run --separate-stderr scripts/eval.sh
-  assert_refused "$HOME/nothing is no folder"
+  assert_refused "$HOME/nothing is not a directory"
 }

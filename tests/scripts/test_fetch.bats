@@ -9,7 +9,7 @@ teardown_file() { stop "$AZURITE_PID"; }
 setup() { blob_setup; }
 teardown() { blob_teardown; }
 
-# --- what is brought ---
+# --- what is downloaded ---
 
 @test "a prefix comes whole, without its namesakes; a second run is one listing" {
   seed 3
@@ -28,7 +28,7 @@ teardown() { blob_teardown; }
   assert_same "$BATS_TEST_TMPDIR/rec"
 }
 
-@test "a source that has changed is brought up to date, and only what differs" {
+@test "a source that has changed is updated, and only what differs" {
   seed 4
   fetch "$CON/rec" "$DEST"
   assert_ok
@@ -49,7 +49,7 @@ teardown() { blob_teardown; }
   [ "$(requests data)" -eq 0 ]
 }
 
-@test "a local file that was damaged, cut or deleted is noticed and mended" {
+@test "a local file that was damaged, cut or deleted is noticed and fixed" {
   seed 4
   fetch "$CON/rec" "$DEST"
   touch -r "$DEST/00" "$BATS_TEST_TMPDIR/time"
@@ -259,7 +259,7 @@ teardown() { blob_teardown; }
   assert_same "$LOCALPATH"
   AZURE_STORAGE_ACCOUNT_KEY='' LOCALPATH=$WORK/none fetch "$DEST"
   [ "$status" -eq 2 ]
-  [[ $stderr == *"LOCALPATH=$WORK/none is no folder"* ]]
+  [[ $stderr == *"LOCALPATH=$WORK/none is not a directory"* ]]
   fetch "$LOCALPATH/inside"
   [ "$status" -eq 2 ]
   [[ $stderr == *"lie in one another"* ]]
@@ -366,7 +366,7 @@ EOF
   assert_ended 2 "403 AuthorizationFailure"
   [[ $stderr == *"check the account's name and key"* ]]
   AZURE_STORAGE_ACCOUNT_KEY='no base64!' fetch "$CON/rec" "$DEST"
-  assert_ended 2 "no base64: copy the key anew"
+  assert_ended 2 "not base64: copy the key again"
   fetch no-such-container/rec "$DEST"
   assert_ended 2 "404 ContainerNotFound"
   fetch "$CON/rexx" "$DEST"
@@ -379,7 +379,7 @@ EOF
   fetch "$CON/rec/../rec" "$DEST"
   assert_ended 2 "'..'"
   AZCOPY=$HOME/none fetch "$CON/rec" "$DEST"
-  assert_ended 2 "AZCOPY=$HOME/none is no program"
+  assert_ended 2 "AZCOPY=$HOME/none is not a program"
   [ -z "$(ls -A "$WORK")" ]
 }
 
@@ -417,7 +417,7 @@ EOF
   rm "$DEST/sub/mine"
   echo file >"$WORK/file"
   fetch "$CON/rec" "$WORK/file"
-  assert_ended 2 "is no folder"
+  assert_ended 2 "is not a directory"
 }
 
 @test "one missing and one corrupted blob: named, nothing under the final name, a re-run completes" {

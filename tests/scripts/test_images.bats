@@ -211,7 +211,7 @@ setup() {
   rm "$WORK/archive"
 }
 
-@test "a change of the code makes one small layer anew; both images share the others" {
+@test "a change of the code makes one small layer again; both images share the others" {
   before=$(digests localhost/ur10e-act-train:t)
   [ "$(comm -12 <(sort <<<"$before") <(digests localhost/ur10e-act-eval:t | sort) | wc -l)" -ge "$(($(wc -l <<<"$before") - 2))" ]
   cd "$WORK/checkout"

@@ -137,14 +137,14 @@ writes() {
   assert_ended 2 "outside the folder"
   put run/.manifest.json 'no json'
   fetch "$CON/run" "$DEST"
-  assert_ended 2 "is no manifest"
+  assert_ended 2 "is not a manifest"
 }
 
 @test "a missing or empty DIR, no credentials, a wrong container: one line each" {
   publish "$RUN/none" "$CON/run"
-  assert_ended 2 "$RUN/none is no folder"
+  assert_ended 2 "$RUN/none is not a directory"
   publish "$RUN/empty" "$CON/run"
-  assert_ended 2 "is no folder"
+  assert_ended 2 "is not a directory"
   mkdir "$RUN/bare"
   publish "$RUN/bare" "$CON/run"
   assert_ended 2 "holds no files"

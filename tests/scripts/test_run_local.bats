@@ -56,7 +56,7 @@ steps() {
   [[ $(readlink "$WORK/checkpoints/last") == 000003 ]]
 }
 
-@test "a node that is killed: OSMO's retry goes on from the published checkpoint" {
+@test "a node that is killed: OSMO's retry resumes from the published checkpoint" {
   # Enough steps for the first checkpoint to be published while others are still to come.
   export WORKFLOW=ddp GPUS=2 STEPS=100 SAVE_MINUTES=0.02
   : >"$LOG"

@@ -93,7 +93,7 @@ setup() {
   assert_refused "AZURE_STORAGE_ACCOUNT_KEY has 8 characters: OSMO does not mask"
   secrets_env AZURE_STORAGE_ACCOUNT_NAME=account AZURE_STORAGE_ACCOUNT_KEY='sv=2024&sig=abcdefgh'
   script secrets
-  assert_refused "is no account key"
+  assert_refused "is not an account key"
   secrets_env WANDB_API_KEY=12345678
   script secrets
   assert_refused "WANDB_API_KEY has 8 characters"

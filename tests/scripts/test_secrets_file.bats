@@ -50,7 +50,7 @@ STALL_SECONDS=90' ]
   [ "$output" = $'AZURE_BLOB_CONTAINER=last\nLOCALPATH=/from/environment' ]
 }
 
-@test "a file that others can read is refused with the command that mends it" {
+@test "a file that others can read is refused with the command that fixes it" {
   secrets 'LOCALPATH=/secret'
   for mode in 644 640 660 400 700; do
     chmod "$mode" "$ROOT/secrets.env"
@@ -72,7 +72,7 @@ STALL_SECONDS=90' ]
   done
 }
 
-@test "no file is no error, a named one that is missing is" {
+@test "no file is not an error, a named one that is missing is" {
   show
   [ -z "$output$stderr" ]
   SECRETS=$HOME/none show

@@ -65,7 +65,7 @@ bare_path() {
 }
 
 # bats test_tags=slow
-@test "another lock, or another place, makes .venv anew" {
+@test "another lock, or another place, makes .venv again" {
   small_root
   scripts/setup.sh
   touch .venv/stale
@@ -94,7 +94,7 @@ bare_path() {
 @test "PYTHON must be one of 3.10 to 3.13" {
   copy_root
   PYTHON=$HOME/nothing run --separate-stderr scripts/setup.sh
-  assert_refused "PYTHON=$HOME/nothing is no Python that runs"
+  assert_refused "PYTHON=$HOME/nothing is not a Python that runs"
   python_that "echo 3.9"
   PYTHON=$BATS_TEST_TMPDIR/bin/python3 run --separate-stderr scripts/setup.sh
   assert_refused "is Python 3.9: 3.10 to 3.13 is needed"

@@ -17,7 +17,7 @@ load test_helper
   [ -f "$OUTPUT/train/checkpoints/best/pretrained_model/model.safetensors" ]
   [ -f "$OUTPUT/eval/summary.json" ] && [ -f "$OUTPUT/eval/all_episodes.parquet" ]
 
-  # The same policy with black pictures is clearly worse: it looks at them.
+  # The same policy with black images is clearly worse: it looks at them.
   env CHECKPOINT="$OUTPUT/train" DATA="$OUTPUT/dataset" OUTPUT="$OUTPUT/blind" \
     "$REPO/scripts/eval.sh" --blackout-images
   run "$REPO/.venv/bin/python" - "$OUTPUT" <<'PYTHON'

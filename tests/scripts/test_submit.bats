@@ -17,7 +17,7 @@ submitted() {
   script submit
 }
 
-@test "make submit-ddp GPUS=4 submits, prints the ID alone on stdout, and how to go on" {
+@test "make submit-ddp GPUS=4 submits, prints the ID alone on stdout, and how to continue" {
   "$ROOT/scripts/secrets.sh" 2>/dev/null
   sed -i 's/^\(submit-.*submit-%\): setup/\1:/' Makefile
   run --separate-stderr make --no-print-directory submit-ddp GPUS=4 NAME=bats-ddp TAG="$TAG"
@@ -70,7 +70,7 @@ submitted() {
   WORKFLOW=ddp GPUS=4 GPUS_PER_NODE=3 script submit
   assert_refused "GPUS_PER_NODE=3 does not divide GPUS=4"
   WORKFLOW=ddp GPUS=two script submit
-  assert_refused "GPUS=two is no whole number"
+  assert_refused "GPUS=two is not a whole number"
   WORKFLOW=train GPUS=2 script submit
   assert_refused "one GPU only"
   WORKFLOW=dpp script submit
@@ -86,9 +86,9 @@ submitted() {
   WORKFLOW=ddp NAME=1st script submit
   assert_refused "NAME=1st"
   WORKFLOW=ddp STORAGE_URL=https://account.blob.core.windows.net/c/p script submit
-  assert_refused "is no URL like azure://ACCOUNT/CONTAINER/PREFIX"
+  assert_refused "is not a URL like azure://ACCOUNT/CONTAINER/PREFIX"
   WORKFLOW=ddp TRAIN_IMAGE=ur10e-act-train script submit
-  assert_refused "TRAIN_IMAGE=ur10e-act-train is no image like REGISTRY/"
+  assert_refused "TRAIN_IMAGE=ur10e-act-train is not an image like REGISTRY/"
   REGISTRY='' WORKFLOW=ddp script submit
   assert_refused "REGISTRY is not set"
   WORKFLOW=ddp SOURCE=reach script submit

@@ -76,11 +76,11 @@ teardown() {
   copy_root
   export DATA=$HOME
   DATA=$HOME/nothing run --separate-stderr scripts/train.sh
-  assert_refused "$HOME/nothing is no folder"
+  assert_refused "$HOME/nothing is not a directory"
   DATA=$HOME:$HOME/nothing run --separate-stderr scripts/train.sh
-  assert_refused "$HOME/nothing is no folder"
+  assert_refused "$HOME/nothing is not a directory"
   CONFIG=$HOME/nothing.yaml run --separate-stderr scripts/train.sh
-  assert_refused "nothing.yaml is no file"
+  assert_refused "nothing.yaml is not a file"
   for count in 0 two -1 1.5; do
     GPUS=$count run --separate-stderr scripts/train.sh
     assert_refused "GPUS=$count"

@@ -52,12 +52,12 @@ _REMEDIES = (
 
 def find_program(environ: Mapping[str, str]) -> str:
     """The azcopy to run: AZCOPY, else the one on the PATH, else the one that ``scripts/setup.sh azcopy``
-    brought."""
+    downloaded."""
     named = environ.get("AZCOPY", "")
     if named:
         found = shutil.which(named)
         if not found:
-            raise UserError(f"AZCOPY={named} is no program: name azcopy's path")
+            raise UserError(f"AZCOPY={named} is not a program: name azcopy's path")
         return found
     found = shutil.which("azcopy") or shutil.which(str(PINNED / "azcopy_linux_amd64"))
     if not found:
@@ -281,7 +281,7 @@ class Azcopy:
         remedy = next((remedy for pattern, remedy in _REMEDIES if re.search(pattern, reason)), "")
         kind = TryAgain if _TRANSIENT.search(reason) and not re.search(r"no such host", reason) else UserError
         if not remedy:
-            remedy = "run it again" if kind is TryAgain else "mend that and run it again"
+            remedy = "run it again" if kind is TryAgain else "fix that and run it again"
         return kind(f"{what}: {reason}: {remedy}")
 
 
@@ -296,7 +296,7 @@ _MOVES = (
 
 
 def _message(line: bytes) -> tuple[str, dict]:
-    """The kind and content of one line of azcopy; kind is empty for a line that is no JSON, like a panic."""
+    """The kind and content of one line of azcopy; kind is empty for a line that is not JSON, like a panic."""
     text = line.decode(errors="replace")
     try:
         message = json.loads(text)
@@ -320,7 +320,7 @@ def _start(command: Sequence[str], env: Mapping[str, str], keep_open: Sequence[i
         env=dict(env),
         pass_fds=tuple(keep_open),
         start_new_session=True,  # Ctrl-C reaches us, and through us azcopy, once
-        preexec_fn=lambda: die_with(parent),  # no azcopy goes on writing when we are killed
+        preexec_fn=lambda: die_with(parent),  # no azcopy continues writing when we are killed
     )
 
 

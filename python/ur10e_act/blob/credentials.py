@@ -44,7 +44,7 @@ def find_credentials(environ: Mapping[str, str]) -> Credentials | None:
     if sas:
         if "sig=" not in sas or CONTROL.search(sas) or " " in sas:
             raise UserError(
-                "AZURE_STORAGE_SAS_TOKEN is no SAS token: it looks like sv=...&sig=... on one line"
+                "AZURE_STORAGE_SAS_TOKEN is not a SAS token: it looks like sv=...&sig=... on one line"
             )
         return Credentials("sas", "AZURE_STORAGE_SAS_TOKEN is set")
     key = environ.get("AZURE_STORAGE_ACCOUNT_KEY", "")
@@ -52,7 +52,7 @@ def find_credentials(environ: Mapping[str, str]) -> Credentials | None:
         try:
             base64.b64decode(key, validate=True)
         except binascii.Error:
-            raise UserError("AZURE_STORAGE_ACCOUNT_KEY is no base64: copy the key anew") from None
+            raise UserError("AZURE_STORAGE_ACCOUNT_KEY is not base64: copy the key again") from None
         return Credentials("key", "AZURE_STORAGE_ACCOUNT_KEY is set")
     if environ.get("AZCOPY_AUTO_LOGIN_TYPE", ""):
         return Credentials("login", f"AZCOPY_AUTO_LOGIN_TYPE is {environ['AZCOPY_AUTO_LOGIN_TYPE']}")

@@ -1,4 +1,4 @@
-"""Bring one dataset or one set of recordings to a local folder, whole or not at all.
+"""Download one dataset or one set of recordings to a local folder, whole or not at all.
 
 From Azure Blob where credentials are configured, else from LOCALPATH; stderr says which and why, stdout is
 the folder. The source is listed and checked first, files go to a staging folder beside DEST, are compared
@@ -47,7 +47,7 @@ class NothingThere(UserError):
 
 
 class Source(Protocol):
-    """What is wanted, and how to bring it."""
+    """What is wanted, and how to download it."""
 
     wanted: Manifest
 
@@ -115,8 +115,8 @@ class BlobSource:
         # The caller compares every MD5; to have azcopy do it as well would cost as much again.
         options = ["--recursive", "--from-to=BlobLocal", "--overwrite=false", "--check-md5=NoCheck"]
         if self.listed > len(self.wanted.files):
-            # Costs two requests a file, but brings nothing else: of a marker of a folder azcopy would try to
-            # make a file, and remove the folder when that fails.
+            # Costs two requests a file, but downloads nothing else: azcopy would try to make a file of the marker
+            # of a folder, and remove the folder when that fails.
             names = self.azcopy.work / "names"
             names.write_text("".join(self.names[path] + "\n" for path in missing))
             options += ["--list-of-files", str(names)]
@@ -150,7 +150,7 @@ class LocalSource:
 
     def __init__(self, root: Path):
         if not root.is_dir():
-            raise UserError(f"LOCALPATH={root} is no folder: name a dataset or a folder of recordings")
+            raise UserError(f"LOCALPATH={root} is not a directory: name a dataset or a folder of recordings")
         self.root = root
         self.wanted = manifest_of(root)
         self.wanted.source = str(root)
@@ -205,7 +205,7 @@ def fetch(source: Source, dest: Path, state: Path, verify: bool) -> str:
         say(f"{dest} came from {record.source}: replacing it")
     damaged = here & set(wanted.files) - set(good)
     if same_source and damaged:
-        say(f"{len(damaged)} files in {dest} are not the source's, like {min(damaged)!r}: bringing them")
+        say(f"{len(damaged)} files in {dest} are not the source's, like {min(damaged)!r}: downloading them")
 
     kept = _open_staging(staging, wanted)
     for path, entry in good.items():
@@ -290,7 +290,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _flush(folder: Path) -> subprocess.Popen:
-    """Begin to bring the file system of ``folder`` to disk, which must end before files get final names."""
+    """Begin to flush the file system of ``folder``, which must end before files get final names."""
     return subprocess.Popen(["sync", "-f", str(folder)], stdin=subprocess.DEVNULL)
 
 
@@ -366,7 +366,7 @@ def main() -> None:
 
     dest = Path(os.path.realpath(args.dest))
     if dest.exists() and not dest.is_dir():
-        raise UserError(f"{dest} is no folder: name a folder that is new, empty or made by fetch.sh")
+        raise UserError(f"{dest} is not a directory: name a folder that is new, empty or made by fetch.sh")
     if os.path.ismount(dest):
         raise UserError(f"{dest} is a mount point and cannot be replaced whole: name a folder in it")
     root = Path(os.path.realpath(local))
@@ -385,7 +385,7 @@ def main() -> None:
             except NothingThere as nothing:
                 if not args.if_any:
                     raise
-                say(f"nothing to bring yet: {nothing}")
+                say(f"nothing to download yet: {nothing}")
                 return
             if args.unless_converted:
                 count = source.leave_out(converted_recordings(args.unless_converted))

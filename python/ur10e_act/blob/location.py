@@ -36,13 +36,13 @@ class Location:
 def parse_location(text: str, environ: Mapping[str, str]) -> Location:
     """CONTAINER/PREFIX, https://HOST/CONTAINER/PREFIX or azure://ACCOUNT/CONTAINER/PREFIX as a Location.
 
-    A whole container must be asked for with a slash (``CONTAINER/``), so that an empty variable brings no
+    A whole container must be asked for with a slash (``CONTAINER/``), so that an empty variable downloads no
     terabytes.
     """
     account = environ.get("AZURE_STORAGE_ACCOUNT_NAME", "")
     endpoint = environ.get("AZURE_STORAGE_BLOB_ENDPOINT", "").rstrip("/")
     if endpoint and not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", endpoint):
-        raise UserError("AZURE_STORAGE_BLOB_ENDPOINT is no URL like https://ACCOUNT.blob.core.windows.net")
+        raise UserError("AZURE_STORAGE_BLOB_ENDPOINT is not a URL like https://ACCOUNT.blob.core.windows.net")
     named = account
     scheme = re.match(r"(https?|azure)://", text)
     if scheme and "?" in text:
@@ -58,7 +58,7 @@ def parse_location(text: str, environ: Mapping[str, str]) -> Location:
         public = _PUBLIC_HOST.fullmatch(host)
         if not public:
             raise UserError(
-                f"{host} is no Azure Blob host: set AZURE_STORAGE_BLOB_ENDPOINT to all before the container"
+                f"{host} is not an Azure Blob host: set AZURE_STORAGE_BLOB_ENDPOINT, without the container"
             )
         named, endpoint, text = public[1], scheme[0] + host, urllib.parse.unquote(path)
     if account and named != account:
@@ -72,7 +72,7 @@ def parse_location(text: str, environ: Mapping[str, str]) -> Location:
     container, slash, prefix = text.partition("/")
     if not _CONTAINER.fullmatch(container):
         raise UserError(
-            f"{container!r} is no container's name (3 to 63 of a-z, 0-9 and -): write CONTAINER/PREFIX"
+            f"{container!r} is not a container name (3 to 63 of a-z, 0-9 and -): write CONTAINER/PREFIX"
         )
     if not slash:
         raise UserError(

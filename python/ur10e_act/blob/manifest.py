@@ -2,7 +2,7 @@
 
 One format serves both ends. In Blob ``.manifest.json`` is the last thing that a publication writes, so that
 its presence and its agreement with the listing tell a complete upload from a half one. In a fetched folder it
-is the record of what was brought, with each file's times, so that an unchanged folder needs no hashing.
+is the record of what was downloaded, with each file's times, so that an unchanged folder needs no hashing.
 
 Paths are relative, with ``/``, and never lead out of the folder. Sizes are bytes, MD5s are 32 hex digits.
 """
@@ -89,7 +89,7 @@ def load_manifest(text: bytes, where: str) -> Manifest:
             content.get("origin_md5", ""),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{where} is no manifest of publish.sh: publish the folder again") from None
+        raise UserError(f"{where} is not a manifest of publish.sh: publish the folder again") from None
     local_names([*manifest.files, *manifest.links], where)
     for path, target in manifest.links.items():
         if os.path.isabs(target) or _leads_out(os.path.join(os.path.dirname(path), target)):
@@ -109,8 +109,8 @@ def local_names(names: Iterable[str], where: str) -> dict[str, str]:
     """Local path -> name in the source, for every name; markers of folders (they end in ``/``) are left
     out.
 
-    Raises UserError for a name that leads out of the folder, that azcopy cannot bring, or that meets another
-    one.
+    Raises UserError for a name that leads out of the folder, that azcopy cannot download, or that meets
+    another one.
     """
     names_by_path: dict[str, str] = {}
     for name in names:
@@ -121,12 +121,12 @@ def local_names(names: Iterable[str], where: str) -> dict[str, str]:
             raise UserError(f"{where}: {name!r} would be written outside the folder: rename it at the source")
         if not segments or _CONTROL.search(name) or "\ufffd" in name:
             raise UserError(
-                f"{where}: {name!r} is no name or holds a control character: rename it at the source"
+                f"{where}: {name!r} is not a name or holds a control character: rename it at the source"
             )
         if any(len(segment.encode(errors="surrogatepass")) > LONGEST_NAME_BYTES for segment in segments):
             raise UserError(
                 f"{where}: {name!r} has a part of more than {LONGEST_NAME_BYTES} bytes,"
-                " which azcopy cannot bring: rename it at the source"
+                " which azcopy cannot download: rename it at the source"
             )
         path = "/".join(segments)
         if path in names_by_path:
@@ -164,7 +164,7 @@ def manifest_of(root: Path) -> Manifest:
                 try:
                     path.encode()
                 except UnicodeEncodeError:
-                    raise UserError(f"{root}: the name {path!r} is no UTF-8: rename it") from None
+                    raise UserError(f"{root}: the name {path!r} is not UTF-8: rename it") from None
                 if path == MANIFEST:
                     continue
                 if item.is_symlink():
@@ -185,7 +185,7 @@ def manifest_of(root: Path) -> Manifest:
 
 
 def list_files(root: Path) -> set[str]:
-    """Every path in ``root`` that is no folder; links are not followed. Empty where there is no such
+    """Every path in ``root`` that is not a directory; links are not followed. Empty where there is no such
     folder."""
     found: set[str] = set()
 
@@ -204,9 +204,9 @@ def list_files(root: Path) -> set[str]:
 
 
 class Hasher:
-    """Hashes files of ``root`` on all cores while the caller goes on; use as a context manager.
+    """Hashes files of ``root`` on all cores while the caller continues; use as a context manager.
 
-    Links are not followed unless ``follow_links``; what is no regular file is left out of the result.
+    Links are not followed unless ``follow_links``; what is not a regular file is left out of the result.
     """
 
     def __init__(self, root: Path, follow_links: bool = False):
@@ -248,7 +248,7 @@ class Hasher:
 
 
 def hash_files(root: Path, paths: Iterable[str], follow_links: bool = False) -> dict[str, Entry]:
-    """Bytes, MD5 and times of files as they are now; what is no regular file is left out."""
+    """Bytes, MD5 and times of files as they are now; what is not a regular file is left out."""
     with Hasher(root, follow_links) as hasher:
         hasher.add(paths)
         return hasher.result()
@@ -326,9 +326,7 @@ def _inside(real_root: str, folder: str, item: os.DirEntry) -> str | None:
     """Where the link ``item`` of ``folder`` leads, relative to ``folder``; None if out of the root."""
     real = os.path.realpath(item.path)
     if not os.path.exists(real):
-        raise UserError(
-            f"{item.path} is a link to nothing: remove it, or bring back {os.readlink(item.path)}"
-        )
+        raise UserError(f"{item.path} is a link to nothing: remove it, or restore {os.readlink(item.path)}")
     if real != real_root and not real.startswith(real_root + os.sep):
         return None
     return os.path.relpath(real, os.path.join(real_root, folder))

@@ -147,7 +147,7 @@ def main() -> None:
     environ = os.environ
     root = Path(os.path.realpath(args.folder))
     if not root.is_dir():
-        raise UserError(f"{args.folder} is no folder: name a folder with a checkpoint or metrics in it")
+        raise UserError(f"{args.folder} is not a directory: name a folder with a checkpoint or metrics in it")
     credentials = find_credentials(environ)
     if not credentials:
         raise UserError(

@@ -1,7 +1,7 @@
 """Adds episodes to a finished dataset of DatasetWriter, as if they had been written in the first place.
 
 Files that are full are linked into the new folder; the last one of each kind is copied, by packets and row
-groups, and goes on from there. The older dataset stays whole until the new one takes its name.
+groups, and resumes from there. The older dataset stays whole until the new one takes its name.
 """
 
 from __future__ import annotations

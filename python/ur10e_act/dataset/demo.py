@@ -131,7 +131,7 @@ def pixel_centres(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def blend(picture: np.ndarray, cover: np.ndarray, colour: np.ndarray) -> None:
-    """Paints `colour` over `picture` (..., 3) in place where `cover` (...) is 1, mixed where it is less."""
+    """Paints `colour` over `image` (..., 3) in place where `cover` (...) is 1, mixed where it is less."""
     picture += cover[..., None] * (colour - picture)
 
 
@@ -162,7 +162,7 @@ def draw_table(camera: Camera, disc: np.ndarray, size: int) -> np.ndarray:
 def draw_rod(
     picture: np.ndarray, camera: Camera, ends: np.ndarray, radius: float, colour: np.ndarray
 ) -> None:
-    """Draws a rod with round ends into `picture` (n, size, size, 3); `ends` (n, 2, 3) and `radius` in m."""
+    """Draws a rod with round ends into `image` (n, size, size, 3); `ends` (n, 2, 3) and `radius` in m."""
     size = picture.shape[1]
     local = np.einsum("nij,nki->nkj", camera.rotation, ends - camera.position[:, None])
     depth = np.maximum(local[..., 2], 0.01)
@@ -181,7 +181,7 @@ def draw_rod(
 
 
 def top_camera(count: int) -> Camera:
-    """Above the table, looking straight down; the robot's base is at the lower edge of the picture."""
+    """Above the table, looking straight down; the robot's base is at the lower edge of the image."""
     axes = np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
     return Camera(np.tile([0.42, 0.0, 2.2], (count, 1)), np.tile(axes, (count, 1, 1)), focal=1.6)
 
@@ -228,7 +228,7 @@ def render(states: np.ndarray, disc: np.ndarray, size: int) -> dict[str, np.ndar
 
 
 def features(size: int) -> dict[str, dict]:
-    """The dataset's features as info.json has them, with square pictures of `size` px."""
+    """The dataset's features as info.json has them, with square images of `size` px."""
     picture = {"dtype": "video", "shape": [size, size, 3], "names": ["height", "width", "channels"]}
     joints = {"dtype": "float32", "shape": [len(STATE_NAMES)], "names": list(STATE_NAMES)}
     return {"observation.state": joints, "action": joints, TOP: picture, WRIST: picture}

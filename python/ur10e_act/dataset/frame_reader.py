@@ -39,7 +39,7 @@ class DatasetError(UserError):
 
 def damaged(path: Path, what: str) -> DatasetError:
     """The error for a file that is not what it was when it was written."""
-    return DatasetError(f"{path}: {what}; copy it again from where it was recorded, or record it anew")
+    return DatasetError(f"{path}: {what}; copy it again from where it was recorded, or record it again")
 
 
 def reason(error: BaseException) -> str:
@@ -253,7 +253,7 @@ class DatasetFrames:
 
 
 class _VideoDecoder:
-    """One open mp4, which knows where it stands: going on is cheaper than seeking to a frame near ahead."""
+    """One open mp4, which knows where it stands: continuing is cheaper than seeking to a frame near ahead."""
 
     def __init__(self, segment: VideoSegment) -> None:
         self._path = segment.path
@@ -270,7 +270,7 @@ class _VideoDecoder:
         self._packets: Iterator[av.Packet] = iter(())
         self._decoded: deque[av.VideoFrame] = deque()
         self._last: av.VideoFrame | None = None
-        self._last_s = math.inf  # of self._last; infinite: only a seek goes on
+        self._last_s = math.inf  # of self._last; infinite: only a seek continues
 
     def close(self) -> None:
         self._container.close()
@@ -310,7 +310,7 @@ class _VideoDecoder:
                 break
         raise DatasetError(
             f"{self._path}: no frame within {TOLERANCE_S} s of {wanted_s:.4f} s, the nearest is at "
-            f"{nearest_s:.4f} s: timestamps and video do not fit; record the dataset anew"
+            f"{nearest_s:.4f} s: timestamps and video do not fit; record the dataset again"
         )
 
     def _is_near(self, wanted_s: float) -> bool:

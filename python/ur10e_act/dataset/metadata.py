@@ -326,7 +326,7 @@ class DatasetFolder:
                     f"has no frame at {wanted[missing[0]]:.4f} s for frame {missing[0]} of episode {episode}"
                 )
                 holds = f"it holds {count} frames from {begin:.3f} to {end:.3f} s"
-                return f"{found} ({holds}); copy the file again or record the episode anew"
+                return f"{found} ({holds}); copy the file again or record the episode again"
         return None
 
     def _digest(self, rows: Mapping[str, np.ndarray]) -> str:
@@ -455,18 +455,18 @@ def _by_file(chunks: np.ndarray, files: np.ndarray) -> dict[tuple[int, int], lis
 
 def _read_info(root: Path, path: Path) -> dict[str, Any]:
     if not root.is_dir():
-        raise DatasetError(f"{root}: no such folder; name the one that holds meta/info.json")
+        raise DatasetError(f"{root}: no such directory; name the one that holds meta/info.json")
     if not path.is_file():
         raise DatasetError(
-            f"{path}: missing, so {root} is no LeRobot dataset; name the folder that holds meta/, data/ and "
-            "videos/"
+            f"{path}: missing, so {root} is not a LeRobot dataset; name the folder that holds "
+            "meta/, data/ and videos/"
         )
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise damaged(path, f"cannot be read as JSON ({reason(error)})") from error
     if not isinstance(info, dict):
-        raise damaged(path, "is no JSON object")
+        raise damaged(path, "is not a JSON object")
     version = info.get("codebase_version")
     if version != CODEBASE_VERSION:
         remedy = "write it as v3.0 with lerobot 0.4 to 0.6"

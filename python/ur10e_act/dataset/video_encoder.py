@@ -13,8 +13,8 @@ from PIL import Image
 # Every second frame is a key frame, as in lerobot's own files, and none refers to a later one: a random frame
 # costs two decodes at most. One thread, so that results do not depend on the number of cores. H.264 is the
 # default because a core decodes 980-1,360 random frames/s of 256 px, of AV1 710-770, and encodes three times
-# as fast; AV1 is smaller. The low crf keeps the detail of small pictures; with key frames this close, slower
-# presets than veryfast bring neither quality nor size.
+# as fast; AV1 is smaller. The low crf keeps the detail of small images; with key frames this close, slower
+# presets than veryfast gain neither quality nor size.
 # x264's macroblock tree reads memory that it never wrote, so its result may differ from run to run; over two
 # frames it gains nothing. Without look-ahead the encoder also keeps no frames back.
 ENCODERS = {

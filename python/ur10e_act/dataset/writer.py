@@ -145,7 +145,7 @@ class DatasetWriter:
     ) -> int:
         """Appends one episode and returns its index.
 
-        columns: for each feature that is no camera (n, D), or (n,) where D is 1; cast to the feature's dtype.
+        columns: for each feature but cameras (n, D), or (n,) where D is 1; cast to the feature's dtype.
         images: for each camera n frames, uint8 (H, W, 3), RGB; any iterable, frames are encoded as they come.
         task: what the robot does, in words.
         Raises DatasetWriteError where the episode does not fit the features. Then, as after any other error,
@@ -218,7 +218,7 @@ class DatasetWriter:
         if not self.overwrite:
             raise DatasetWriteError(f"{self.root} exists already; remove it or choose another folder")
         if not (self.root / "meta" / "info.json").is_file():
-            raise DatasetWriteError(f"{self.root} exists and is no LeRobot dataset; it is left as it is")
+            raise DatasetWriteError(f"{self.root} exists and is not a LeRobot dataset; it is left as it is")
 
     def _claim_staging(self) -> None:
         """Makes the hidden folder, or takes over what a killed writer left; a living one holds its lock."""
@@ -369,7 +369,7 @@ class DatasetWriter:
         """Appends the episode's mp4 to the camera's video, packet by packet; returns its place."""
         file = self._videos[camera]
         with av.open(str(episode)) as source:
-            # The limit counts pictures alone, so that a finished file still tells how full it is.
+            # The limit counts images alone, so that a finished file still tells how full it is.
             size = sum(packet.size for packet in source.demux(video=0) if packet.dts is not None)
         if file.writer is None or file.size + size > self.video_limit:
             file.close()

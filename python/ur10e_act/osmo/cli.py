@@ -88,7 +88,7 @@ class Osmo:
                 for each in answer.json()["credentials"]
             ]
         except (ValueError, KeyError, TypeError):
-            raise UserError(f"osmo credential list answers with what is no list: {answer.says}") from None
+            raise UserError(f"osmo credential list answers with what is not a list: {answer.says}") from None
 
     def most_gpus_of_a_node(self, pool: str) -> int:
         """Of the pool, or of the profile's where ``pool`` is empty."""
@@ -99,4 +99,4 @@ class Osmo:
             nodes = answer.json()["resources"]
             return max((int(node["exposed_fields"].get("gpu") or 0) for node in nodes), default=0)
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f"osmo resource list answers with what is no list: {answer.says}") from None
+            raise UserError(f"osmo resource list answers with what is not a list: {answer.says}") from None

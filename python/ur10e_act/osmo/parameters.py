@@ -41,7 +41,7 @@ class Variables:
         return value or default
 
     def count(self, name: str, default: int) -> int:
-        return int(self.matching(name, str(default), "[1-9][0-9]*", " is no whole number from 1 on"))
+        return int(self.matching(name, str(default), "[1-9][0-9]*", " is not a whole number from 1 on"))
 
     def zero_or_one(self, name: str, default: int) -> int:
         return int(self.matching(name, str(default), "[01]", ": 1 or 0"))
@@ -101,22 +101,22 @@ class WorkflowParameters:
             raise UserError(f"{what}: train, ddp, train-eval or convert")
         converts = workflow == "convert"
         gpus, gpus_per_node = given.count("GPUS", DEFAULT_GPUS[workflow]), given.count("GPUS_PER_NODE", 1)
-        save_minutes = given.matching("SAVE_MINUTES", "10", r"[0-9]+(\.[0-9]+)?", " is no number above 0")
+        save_minutes = given.matching("SAVE_MINUTES", "10", r"[0-9]+(\.[0-9]+)?", " is not a number above 0")
         if float(save_minutes) == 0:
-            raise UserError(f"SAVE_MINUTES={save_minutes} is no number above 0")
+            raise UserError(f"SAVE_MINUTES={save_minutes} is not a number above 0")
         data_task = given.zero_or_one("DATA_TASK", 0)
         _check_nodes(workflow, gpus, gpus_per_node, data_task)
         name = given.matching(
             "NAME", f"ur10e-act-{workflow}", r"(?=.{1,56}\Z)[a-zA-Z]([a-zA-Z0-9_-]*[a-zA-Z0-9])?",
             ": letters, digits, - and _, a letter first, 56 at most",
         )  # fmt: skip
-        no_platform = " is no name of a platform"
+        no_platform = " is not the name of a platform"
         storage_url = given.text("STORAGE_URL").rstrip("/")
         if storage_url and not re.fullmatch(URL, storage_url):
-            raise UserError(f"STORAGE_URL={storage_url} is no URL like azure://ACCOUNT/CONTAINER/PREFIX")
+            raise UserError(f"STORAGE_URL={storage_url} is not a URL like azure://ACCOUNT/CONTAINER/PREFIX")
         if re.search(r'["\\{} ]', storage_url):
             raise UserError(f"STORAGE_URL={storage_url}: no quotes, braces or blanks")
-        wandb = given.matching("WANDB", "", "[A-Za-z0-9_.-]+", " is no name of a project")
+        wandb = given.matching("WANDB", "", "[A-Za-z0-9_.-]+", " is not the name of a project")
         config, overrides = ("", "") if converts else _configuration(given, save_minutes, wandb)
         dataset, convert_config, strict, recover = _conversion(given) if converts else ("", "", "", "")
         azure = bool(given.text("AZURE_STORAGE_ACCOUNT_NAME") and given.text("AZURE_STORAGE_ACCOUNT_KEY"))
@@ -130,7 +130,7 @@ class WorkflowParameters:
             raise UserError(
                 "RESUME_FROM needs AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY (secrets.env)"
             )
-        no_image = " is no image like REGISTRY/ur10e-act-train:TAG"
+        no_image = " is not an image like REGISTRY/ur10e-act-train:TAG"
         return cls(
             workflow=workflow,
             name=name,
@@ -290,8 +290,8 @@ def _check_local_data(given: Variables, converts: bool, data_task: int) -> None:
     if not localpath:
         raise UserError("no data: set the Azure account and key (secrets.env), or LOCALPATH=DIR")
     if not Path(localpath).is_dir():
-        raise UserError(f"LOCALPATH={localpath} is no folder: name a LeRobot v3.0 dataset")
-    # The dataset's code is no part of this package's way to OSMO; it says itself what is wrong.
+        raise UserError(f"LOCALPATH={localpath} is not a directory: name a LeRobot v3.0 dataset")
+    # The dataset's code is not a part of this package's way to OSMO; it says itself what is wrong.
     check = [sys.executable, "-m", "ur10e_act.dataset.lerobot_dataset", localpath]
     done = subprocess.run(check, stdout=subprocess.DEVNULL, check=False)
     if done.returncode != 0:

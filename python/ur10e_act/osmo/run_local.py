@@ -294,7 +294,7 @@ def upload(run: Run, urls: list[str]) -> None:
 def copy_without_links(source: Path, target: Path) -> None:
     """Copy files, also linked ones, but no links to folders and no hidden names at the top, as OSMO does."""
     if not source.is_dir():
-        raise UserError(f"{source} is no folder")
+        raise UserError(f"{source} is not a directory")
 
     def skipped(folder: str, names: list[str]) -> set[str]:
         top = Path(folder) == source

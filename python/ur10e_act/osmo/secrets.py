@@ -47,7 +47,7 @@ def wanted_secrets(environment: Mapping[str, str]) -> list[Secret]:
         _need_maskable(value, "AZURE_STORAGE_ACCOUNT_KEY")
         if not re.fullmatch("[A-Za-z0-9+/]+={0,2}", key):
             raise UserError(
-                "AZURE_STORAGE_ACCOUNT_KEY is no account key (base64): "
+                "AZURE_STORAGE_ACCOUNT_KEY is not an account key (base64): "
                 "copy it again from the portal, Access keys"
             )
         payload = {
@@ -97,7 +97,7 @@ def _need(value: Mapping[str, str], *names: str) -> None:
         if not value[name]:
             raise UserError(f"{name} is not set: secrets.env needs all of {' '.join(names)}")
         if re.search(r"\s", value[name]):
-            raise UserError(f"{name} has a blank in it: mend it in secrets.env")
+            raise UserError(f"{name} has a blank in it: fix it in secrets.env")
 
 
 def _need_maskable(value: Mapping[str, str], name: str) -> None:

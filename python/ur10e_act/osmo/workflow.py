@@ -22,7 +22,7 @@ from ur10e_act.process import die_with
 ALIVE = ("PENDING", "RUNNING", "WAITING")
 AWAY = (10, 75)  # exit statuses of the CLI: the service fails, or takes no more requests for now
 QUERY_SECONDS = 5  # between two looks at the state while logs are streaming
-DRAIN_SECONDS = 10  # given to the CLI after the workflow's end, since it may go on to wait
+DRAIN_SECONDS = 10  # given to the CLI after the workflow's end, since it may continue to wait
 
 
 def read_state(osmo: Osmo, workflow_id: str) -> str:

@@ -128,7 +128,7 @@ def render(text: str, values: Mapping[str, Any]) -> str:
     template, data = _sections(text)
     unknown = sorted(set(values) - set(data))
     if unknown:
-        raise UserError(f"{unknown[0]} is no parameter of this workflow: it has {', '.join(data)}")
+        raise UserError(f"{unknown[0]} is not a parameter of this workflow: it has {', '.join(data)}")
     data = data | dict(values)
     for index, token in enumerate(dict.fromkeys(TOKEN.findall(template))):
         data[f"osmo_token_{index}"] = "{{" + token + "}}"
@@ -160,7 +160,7 @@ def parse(rendered: str) -> Workflow:
         if key not in ("exec_timeout", "queue_timeout"):
             _refuse(where, "unknown key")
         if not isinstance(value, (int, float)) and not DURATION.fullmatch(str(value)):
-            _refuse(where, f"{value!r} is no duration like 12h or 30m (one unit)")
+            _refuse(where, f"{value!r} is not a duration like 12h or 30m (one unit)")
     resources = _mapping(spec.get("resources", {"default": {}}), "workflow.resources")
     for key, resource in resources.items():
         _resource(resource, f"workflow.resources.{key}")
@@ -226,7 +226,7 @@ def _task(value: Any, where: str, resources: Mapping[str, Any]) -> Task:
     environment = {}
     for key, item in _mapping(value.get("environment", {}), f"{where}.environment").items():
         if not ENVIRONMENT_NAME.fullmatch(str(key)):
-            _refuse(f"{where}.environment", f"{key!r} is no name of a variable")
+            _refuse(f"{where}.environment", f"{key!r} is not the name of a variable")
         environment[str(key)] = _text(item, f"{where}.environment.{key}")
     exit_actions = _exit_actions(value.get("exitActions", {}), f"{where}.exitActions")
     for index, checkpoint in enumerate(_list(value.get("checkpoint", []), f"{where}.checkpoint")):
@@ -255,7 +255,7 @@ def _exit_actions(value: Any, where: str) -> dict[str, str]:
         if action.upper() not in ("COMPLETE", "FAIL", "RESCHEDULE"):
             _refuse(f"{where}.{action}", "no such action: COMPLETE, FAIL or RESCHEDULE")
         if not EXIT_CODES.fullmatch(codes):
-            _refuse(f"{where}.{action}", f"{codes!r} is no list of codes like 1,3-5")
+            _refuse(f"{where}.{action}", f"{codes!r} is not a list of codes like 1,3-5")
         if any(int(code) > 255 for code in re.split("[,-]", codes)):
             _refuse(f"{where}.{action}", f"{codes!r} goes beyond 255, where OSMO's own codes begin")
     return actions
@@ -265,7 +265,7 @@ def _credentials(value: Any, where: str) -> dict[str, str | dict[str, str]]:
     credentials: dict[str, str | dict[str, str]] = {}
     for name, keys in _mapping(value, where).items():
         if not NAME.fullmatch(str(name)):
-            _refuse(where, f"{name!r} is no name of a credential")
+            _refuse(where, f"{name!r} is not the name of a credential")
         if isinstance(keys, Mapping):
             if "secret" in keys:
                 _refuse(
@@ -305,10 +305,10 @@ def _resource(value: Any, where: str) -> None:
     _keys(value, where, (), ("cpu", "gpu", "memory", "storage", "platform", "nodesExcluded", "topology"))
     for key in ("cpu", "gpu"):
         if not isinstance(value.get(key, 0), int) or value.get(key, 0) < 0:
-            _refuse(f"{where}.{key}", f"{value[key]!r} is no whole number")
+            _refuse(f"{where}.{key}", f"{value[key]!r} is not a whole number")
     for key in ("memory", "storage"):
         if key in value and not QUANTITY.fullmatch(str(value[key])):
-            _refuse(f"{where}.{key}", f"{value[key]!r} is no amount like 64Gi")
+            _refuse(f"{where}.{key}", f"{value[key]!r} is not an amount like 64Gi")
 
 
 def _check_names(groups: Sequence[Group]) -> None:
@@ -333,9 +333,7 @@ def _check_graph(groups: Sequence[Group]) -> None:
                         f"input {source!r} is in its own group {group.name!r}, which starts together",
                     )
                 if kind == "task" and source not in above:
-                    _refuse(
-                        task.name, f"input {source!r} is no task of a group that stands before {group.name!r}"
-                    )
+                    _refuse(task.name, f"input {source!r} is not a task of a group before {group.name!r}")
             known = {"workflow_id", "output"} | {f"input:{index}" for index in range(len(task.inputs))}
             known |= {f"input:{source}" for kind, source in task.inputs if kind == "task"}
             if len(names) > 1:
@@ -375,33 +373,33 @@ def _keys(value: Any, where: str, required: Sequence[str], optional: Sequence[st
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        _refuse(where, f"{value!r} is no mapping")
+        _refuse(where, f"{value!r} is not a mapping")
     return value
 
 
 def _list(value: Any, where: str) -> list[Any]:
     if not isinstance(value, list):
-        _refuse(where, f"{value!r} is no list")
+        _refuse(where, f"{value!r} is not a list")
     return value
 
 
 def _text(value: Any, where: str) -> str:
     """A scalar as OSMO turns it to text; it refuses null, lists and mappings."""
     if not isinstance(value, (str, int, float, bool)):
-        _refuse(where, f"{value!r} is no text: quote it")
+        _refuse(where, f"{value!r} is not text: quote it")
     return str(value)
 
 
 def _name(value: Any, where: str) -> str:
     if not isinstance(value, str) or not NAME.fullmatch(value) or len(value) > 64:
-        _refuse(where, f"{value!r} is no name: letters, digits, - and _, a letter first, 64 at most")
+        _refuse(where, f"{value!r} is not a name: letters, digits, - and _, a letter first, 64 at most")
     return value
 
 
 def _url(value: Any, where: str) -> str:
     text = _text(value, where)
     if not URL.fullmatch(text):
-        _refuse(where, f"{text!r} is no URL like azure://ACCOUNT/CONTAINER/PREFIX or s3://BUCKET/PREFIX")
+        _refuse(where, f"{text!r} is not a URL like azure://ACCOUNT/CONTAINER/PREFIX or s3://BUCKET/PREFIX")
     return text
 
 
@@ -425,7 +423,7 @@ def load(file: Path, casted: Sequence[str], texts: Sequence[str]) -> tuple[str, 
         for pair in pairs:
             name, equals, value = pair.partition("=")
             if not equals:
-                raise UserError(f"{pair!r} is no NAME=VALUE")
+                raise UserError(f"{pair!r} is not NAME=VALUE")
             values[name] = kind(value)
     try:
         rendered = render(text, values)

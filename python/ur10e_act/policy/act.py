@@ -57,11 +57,11 @@ def build_policy(
     ``stats`` has, by feature name, float32 ``mean``, ``std``, ``min`` and ``max``: (D,) for state and
     action, (3, 1, 1) for cameras with values in [0, 1]. The initial weights depend on torch's global seed
     alone. The backbone starts from ``model.pretrained_backbone_weights`` unless ``backbone_weights`` is
-    false (all weights come from a checkpoint later on) or ``training.init_checkpoint`` is set, which brings
+    false (all weights come from a checkpoint later on) or ``training.init_checkpoint`` is set, which has
     a backbone of its own.
 
     Raises UserError when the dataset has feature names that LeRobot cannot tell apart, and when the
-    backbone weights cannot be had.
+    backbone weights cannot be downloaded.
     """
     act = _act_config(config, dataset)
     _refuse_colliding_names([*act.input_features, *act.output_features])
@@ -136,7 +136,7 @@ def _refuse_colliding_names(features: list[str]) -> None:
 
 
 def _fetch_backbone_weights(backbone: str, name: str) -> None:
-    """Bring torchvision's weights into torch's cache, or say why that fails."""
+    """Download torchvision's weights into torch's cache, or say why that fails."""
     known = torchvision.models.get_model_weights(backbone)
     entry = name.removeprefix(f"{known.__name__}.")
     if entry not in known.__members__:

@@ -48,7 +48,7 @@ def choose(reports: Sequence[RecordingReport], known: Sequence[RecordingReport])
     ]
     if changed:
         raise UserError(
-            f"{', '.join(changed)}: changed since it was converted; convert everything anew with --overwrite"
+            f"{', '.join(changed)}: changed since it was converted; convert everything again with --overwrite"
         )
     for report in reports:
         result = report.result
@@ -59,7 +59,7 @@ def choose(reports: Sequence[RecordingReport], known: Sequence[RecordingReport])
                 report = _skipped(report, "duplicate", f"has the same content as {twin}")
             elif result.picture_shapes != shapes:
                 sizes = f"{_sizes(result.picture_shapes)}, the others {_sizes(shapes)}"
-                report = _skipped(report, "size_differs", f"pictures are {sizes}; set resize for the camera")
+                report = _skipped(report, "size_differs", f"images are {sizes}; set resize for the camera")
         entries[report.recording] = report
     return [entries[name] for name in sorted(entries)]
 

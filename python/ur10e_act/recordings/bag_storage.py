@@ -82,7 +82,7 @@ def read_metadata(recording: Recording) -> Metadata:
     if surplus:
         raise Fault(
             "surplus_part",
-            f"{', '.join(surplus)}: not named by metadata.yaml; move it away or mend metadata.yaml",
+            f"{', '.join(surplus)}: not named by metadata.yaml; move it away or fix metadata.yaml",
         )
     return Metadata(tuple(here[name] for name in names), counts)
 

@@ -21,7 +21,7 @@ class JointsConfig:
     """The joints of ``observation.state`` and ``action``, in this order, by their names in JointState.
 
     signs: 1 or -1 for each joint, multiplied to every value; null: all 1.
-    wrap: bring states to [-pi, pi) rad; differences are taken the short way round whatever this says.
+    wrap: wrap states to [-pi, pi) rad; differences are taken the short way round whatever this says.
     """
 
     topics: tuple[str, ...] = ("/joint_states",)

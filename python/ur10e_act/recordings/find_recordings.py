@@ -83,7 +83,7 @@ def find_recordings(root: Path | str) -> list[Recording]:
     if root.is_file() and PART.search(root.name):
         return [Recording(root.name, root, (root,), None)]
     if not root.is_dir():
-        raise UserError(f"{root}: no such folder of recordings")
+        raise UserError(f"{root}: no such directory of recordings")
     found: list[Recording] = []
 
     def visit(folder: Path) -> None:

@@ -170,7 +170,7 @@ def _run_in_pool(
     except BrokenProcessPool:
         raise UserError(
             "a conversion process was killed, probably for lack of memory; set fewer --workers. The same "
-            "command goes on with what is done"
+            "command continues with what is done"
         ) from None
     finally:
         for process in multiprocessing.active_children():

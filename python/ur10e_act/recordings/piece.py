@@ -102,7 +102,7 @@ class PieceWriter:
             if size != (height, width):
                 raise Fault(
                     "size_changes",
-                    f"{camera.topic}: pictures change from {width}x{height} to {size[1]}x{size[0]} px",
+                    f"{camera.topic}: images change from {width}x{height} to {size[1]}x{size[0]} px",
                 )
             if camera.resize:
                 from ur10e_act.dataset.resize import resize_frames  # imports torch, which takes seconds

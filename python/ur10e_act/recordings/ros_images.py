@@ -39,7 +39,7 @@ def decode_image(message: Any, near_m: float, far_m: float) -> np.ndarray:
         dtype, channels = np.dtype(order + ("u2" if encoding == DEPTH_MM else "f4")), 1
     else:
         known = ", ".join([*CHANNELS, DEPTH_MM, DEPTH_M])
-        raise Fault("unknown_encoding", f"pictures are {encoding!r}; known are {known}")
+        raise Fault("unknown_encoding", f"images are {encoding!r}; known are {known}")
     row, step = width * channels * dtype.itemsize, int(message.step)
     data = np.asarray(message.data)
     if height < 1 or width < 1 or step < row or data.size < (height - 1) * step + row:
@@ -89,14 +89,14 @@ class CompressedDecoder:
         quantization = None
         if "compressedDepth" in transport:
             if "rvl" in transport.lower() or len(data) <= 12:
-                raise Fault("unknown_encoding", f"pictures are {kind!r}; known is compressedDepth png")
+                raise Fault("unknown_encoding", f"images are {kind!r}; known is compressedDepth png")
             quantization, data = struct.unpack("<ff", data[4:12]), data[12:]
         try:
             with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
                 if image.mode.startswith("I"):
                     depth = np.asarray(image).astype(np.float64)
                 elif original in (DEPTH_MM, DEPTH_M):
-                    raise Fault("unknown_encoding", f"pictures are {kind!r}, but hold {image.mode}")
+                    raise Fault("unknown_encoding", f"images are {kind!r}, but hold {image.mode}")
                 else:
                     return np.asarray(image.convert("RGB"))
         except (

@@ -1,4 +1,4 @@
-"""Brings messages of different rates to one fixed rate, as a stream: memory holds what a row still needs.
+"""Resamples messages of different rates to one fixed rate, as a stream: memory holds what a row still needs.
 
 Rows are at start + i / fps, from the first instant that every track covers to the last one. Images are
 chosen, the nearest in time; numbers are interpolated between the two messages around the row, or held.
@@ -94,7 +94,7 @@ class ImageTrack(Track):
         if abs(offset) > self.max_offset_ns:
             raise Fault(
                 "gap",
-                f"{self.name}: the nearest picture is {abs(offset) / NS:.3f} s away from the row "
+                f"{self.name}: the nearest image is {abs(offset) / NS:.3f} s away from the row "
                 f"{self.at(time_ns)}, more than max_offset_s ({self.max_offset_ns / NS:g})",
             )
         self.offsets_ns.append(offset)

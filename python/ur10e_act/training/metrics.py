@@ -45,10 +45,11 @@ class MetricsLogger:
     def __init__(
         self, output_dir: Path, config: Config, start_step: int, start: Path | None, enabled: bool
     ) -> None:
-        """``start_step``: where training goes on; later records, of a run that died, are dropped.
+        """``start_step``: where training continues; later records, of a run that died, are dropped.
 
-        ``start``: the checkpoint that it goes on from; has the records where ``output_dir`` is new.
-        Raises UserError where ``output_dir`` cannot be written to or W&B refuses, TryAgain where it is away.
+        ``start``: the checkpoint that it resumes from; has the records where ``output_dir`` is new.
+        Raises UserError where ``output_dir`` cannot be written to or W&B refuses, TryAgain where it
+        cannot be reached.
         """
         self.enabled = enabled
         if not enabled:

@@ -21,7 +21,7 @@ from ur10e_act.errors import TRY_AGAIN_STATUS
 def run() -> int:
     """Run torchrun; what was ended by signal N, a rank or all of them, counts as 128 + N, as in a shell."""
     # Machine 0 has the launchers' store, and may leave before another has read there that all are done. Torch
-    # tells that with a traceback, though it is no failure.
+    # tells that with a traceback, though it is not a failure.
     agent = logging.getLogger("torch.distributed.elastic.agent.server.api")
     agent.addFilter(lambda record: "Error waiting on exit barrier" not in str(record.msg))
     try:

@@ -34,15 +34,15 @@ def test_locations(text, environ, expected):
     ("text", "environ", "message"),
     [
         ("con", NAME, "no prefix"),
-        ("", NAME, "no container"),
-        ("Con/a", NAME, "no container"),
+        ("", NAME, "not a container name"),
+        ("Con/a", NAME, "not a container name"),
         ("con/a", {}, "AZURE_STORAGE_ACCOUNT_NAME is not set"),
         ("con/../x", NAME, r"'\.\.'"),
         ("con/a\nb", NAME, "control"),
         (PUBLIC + "/con/a?sv=1&sig=secret", {}, "AZURE_STORAGE_SAS_TOKEN"),
         ("https://other.blob.core.windows.net/con/a", NAME, "account other"),
-        ("https://example.com/con/a", NAME, "no Azure Blob host"),
-        ("con/a", {**NAME, "AZURE_STORAGE_BLOB_ENDPOINT": "acc.blob"}, "no URL"),
+        ("https://example.com/con/a", NAME, "not an Azure Blob host"),
+        ("con/a", {**NAME, "AZURE_STORAGE_BLOB_ENDPOINT": "acc.blob"}, "not a URL"),
     ],
 )
 def test_locations_that_are_refused(text, environ, message):

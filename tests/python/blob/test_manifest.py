@@ -75,7 +75,7 @@ def test_a_link_that_leads_out_is_refused(target):
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"version": 2, "files": {}, "links": {}}', b"\xff"])
 def test_what_is_no_manifest_is_refused(text):
-    with pytest.raises(UserError, match="is no manifest"):
+    with pytest.raises(UserError, match="is not a manifest"):
         load_manifest(text, "here")
 
 

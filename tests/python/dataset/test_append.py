@@ -18,7 +18,7 @@ FEATURES = {
     ACTION: JOINTS,
     CAMERA: {"dtype": "video", "shape": [64, 96, 3], "names": ["height", "width", "channels"]},
 }
-# Several files of each kind, of which the last goes on.
+# Several files of each kind, of which the last continues.
 LIMITS = {"data_file_size_bytes": 11_000, "video_file_size_bytes": 60_000}
 TIMES = np.arange(59) / 30
 

@@ -1,4 +1,4 @@
-"""demo_dataset.py: the arm's kinematics, the motion, the pictures, and the dataset on disk."""
+"""demo_dataset.py: the arm's kinematics, the motion, the images, and the dataset on disk."""
 
 import subprocess
 import sys
@@ -45,7 +45,7 @@ def test_reaches_end_on_the_disc_with_the_tool_down_and_the_gripper_closed(reach
     for path, disc in reaches:
         assert path.shape == (FRAMES + 1, 7)
         last = demo.link_frames(path[-1, :6])
-        np.testing.assert_allclose(demo.fingertip(last), [*disc, 0, 0, demo.GRASP_HEIGHT], atol=1e-6)
+        np.testing.assert_allclose(demo.fingertip(last), disc + [0, 0, demo.GRASP_HEIGHT], atol=1e-6)
         np.testing.assert_allclose(last[-1, :3, 2], [0, 0, -1], atol=1e-6)
         assert path[0, 6] == 0
         assert path[-1, 6] == 1

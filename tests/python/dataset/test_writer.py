@@ -100,7 +100,7 @@ def test_reader_gives_what_was_written(tmp_path: Path, options: dict) -> None:
             read = dataset.frames.read(camera, episode, list(reversed(range(length))))[::-1]
             expected = pictures(episode, camera)
             assert psnr(read, expected) > 35
-            # Each picture is that frame's, not its neighbour's.
+            # Each image is that frame's, not its neighbour's.
             difference = np.abs(read[:, None].astype(int) - expected[None])[:, :, 16:48, 32:64].mean(
                 (2, 3, 4)
             )

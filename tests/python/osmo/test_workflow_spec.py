@@ -163,33 +163,33 @@ workflow:
         ("workflow:\n  name: [\n", "no YAML"),
         (PLAIN.replace("name: plain", "name: {{ nobody }}"), "'nobody' is undefined"),
         (PLAIN.replace("name: plain", "name: {{ if"), "cannot be rendered"),
-        (edited("name", "1st"), "workflow.name: '1st' is no name"),
-        (edited("name", "a" * 65), "is no name"),
+        (edited("name", "1st"), "workflow.name: '1st' is not a name"),
+        (edited("name", "a" * 65), "is not a name"),
         (edited("groups", []), "needs either groups or tasks"),
         (edited("labels", {}), "workflow.labels: unknown key"),
-        (edited("timeout", {"exec_timeout": "1h30m"}), "is no duration like 12h"),
-        (edited("resources", {"default": {"memory": "8GB"}}), "'8GB' is no amount like 64Gi"),
-        (edited("resources", {"default": {"gpu": "2"}}), "gpu: '2' is no whole number"),
+        (edited("timeout", {"exec_timeout": "1h30m"}), "is not a duration like 12h"),
+        (edited("resources", {"default": {"memory": "8GB"}}), "'8GB' is not an amount like 64Gi"),
+        (edited("resources", {"default": {"gpu": "2"}}), "gpu: '2' is not a whole number"),
         (edited("resources", {"default": {"shm": "2Gi"}}), "shm: unknown key"),
         (edited("groups.0.tasks.0.resource", "big"), "'big' is not in workflow.resources"),
         (edited("groups.0.tasks.0.image", ""), "image: is empty"),
         (edited("groups.0.tasks.0.command", []), "command: is empty"),
         (edited("groups.0.tasks.0.command", None), "command is missing"),
-        (edited("groups.0.tasks.0.command", "run"), "'run' is no list"),
+        (edited("groups.0.tasks.0.command", "run"), "'run' is not a list"),
         (edited("groups.0.tasks.0.replicas", 2), "groups.0.tasks.0.replicas: unknown key"),
-        (edited("groups.0.tasks.0.environment", {"A": None}), "environment.A: None is no text"),
-        (edited("groups.0.tasks.0.environment", {"1A": "x"}), "'1A' is no name of a variable"),
+        (edited("groups.0.tasks.0.environment", {"A": None}), "environment.A: None is not text"),
+        (edited("groups.0.tasks.0.environment", {"1A": "x"}), "'1A' is not the name of a variable"),
         (edited("groups.0.tasks.0.credentials", {"azure": ["a"]}), "needs {VARIABLE: key}"),
         (edited("groups.0.tasks.0.exitActions", {"RETRY": "3"}), "RETRY: no such action"),
-        (edited("groups.0.tasks.0.exitActions", {"FAIL": "a"}), "is no list of codes"),
+        (edited("groups.0.tasks.0.exitActions", {"FAIL": "a"}), "is not a list of codes"),
         (edited("groups.0.tasks.0.exitActions", {"FAIL": "1-300"}), "goes beyond 255"),
-        (edited("groups.0.tasks.0.outputs", [{"url": "/tmp/x"}]), "'/tmp/x' is no URL"),
-        (edited("groups.0.tasks.0.outputs", [{"url": "azure://account"}]), "is no URL"),
+        (edited("groups.0.tasks.0.outputs", [{"url": "/tmp/x"}]), "'/tmp/x' is not a URL"),
+        (edited("groups.0.tasks.0.outputs", [{"url": "azure://account"}]), "is not a URL"),
         (edited("groups.0.tasks.0.outputs", [{"path": "x"}]), "outputs.0.path: unknown key"),
         (edited("groups.0.tasks.0.name", "ONE"), "two groups or tasks are called 'ONE'"),
         (
             edited("groups.0.tasks.0.inputs", [{"task": "second"}]),
-            "'second' is no task of a group that stands",
+            "'second' is not a task of a group before",
         ),
         (edited("groups.1.tasks.0.inputs", [{"task": "second"}]), "is in its own group"),
         (edited("groups.1.tasks.0.environment", {"A": "{{input:1}}"}), "{{input:1}} would stay literal text"),
@@ -222,7 +222,7 @@ def test_two_leads_and_too_many_tasks() -> None:
 
 def test_a_parameter_that_the_file_does_not_have_is_refused() -> None:
     text = PLAIN + "default-values: {gpus: 2}\n"
-    with pytest.raises(UserError, match="gpsu is no parameter of this workflow: it has gpus"):
+    with pytest.raises(UserError, match="gpsu is not a parameter of this workflow: it has gpus"):
         load(text, gpsu=4)
 
 

@@ -113,7 +113,7 @@ def test_time_must_not_go_back() -> None:
 
 
 def test_images_wait_for_other_topics_only_so_long() -> None:
-    """A camera that goes on after the joints have ended must not fill the memory."""
+    """A camera that continues after the joints have ended must not fill the memory."""
     camera = ImageTrack("camera", 0, LONG, 2 * NS)
     joint = NumberTrack("joint", 0, LONG)
     rows = Synchronizer(10, 0, {"c": camera, "j": joint})

@@ -1,4 +1,4 @@
-"""sampler.py: ranks share an epoch between them, and a resume goes on where the run stopped."""
+"""sampler.py: ranks share an epoch between them, and a resume continues where the run stopped."""
 
 from itertools import islice
 
