@@ -100,7 +100,7 @@ setup() {
   REGISTRY=https://reg.example.org run --separate-stderr scripts/build_images.sh
   assert_refused "leave out https://"
   TAG="a b" run --separate-stderr scripts/build_images.sh
-  assert_refused "no image tag"
+  assert_refused "is not an image tag"
   AZCOPY_URL=http://m/a.tgz run --separate-stderr scripts/build_images.sh
   assert_refused "go together"
   AZCOPY_URL="https://m/a.tgz?sig=s3cret" AZCOPY_SHA256=ab run --separate-stderr scripts/build_images.sh

@@ -279,7 +279,7 @@ teardown() { blob_teardown; }
   AZURE_STORAGE_SAS_TOKEN=$(blob sas "$CON" rl -60) fetch "$CON/rec" "$DEST"
   assert_ended 2 "AuthorizationFailure"
   AZURE_STORAGE_SAS_TOKEN=secret fetch "$CON/rec" "$DEST"
-  assert_ended 2 "no SAS token"
+  assert_ended 2 "is not a SAS token"
   [[ $stderr != *secret* ]]
   fetch "$AZURE_STORAGE_BLOB_ENDPOINT/$CON/rec?$AZURE_STORAGE_SAS_TOKEN" "$DEST"
   assert_ended 2 "put a SAS into AZURE_STORAGE_SAS_TOKEN"

@@ -115,8 +115,8 @@ class BlobSource:
         # The caller compares every MD5; to have azcopy do it as well would cost as much again.
         options = ["--recursive", "--from-to=BlobLocal", "--overwrite=false", "--check-md5=NoCheck"]
         if self.listed > len(self.wanted.files):
-            # Costs two requests a file, but downloads nothing else: azcopy would try to make a file of the marker
-            # of a folder, and remove the folder when that fails.
+            # Costs two requests a file, but downloads nothing else: azcopy would try to make a file of a
+            # marker of a folder, and remove the folder when that fails.
             names = self.azcopy.work / "names"
             names.write_text("".join(self.names[path] + "\n" for path in missing))
             options += ["--list-of-files", str(names)]

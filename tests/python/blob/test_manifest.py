@@ -47,7 +47,7 @@ def test_names_are_kept_and_markers_left_out():
         (["a", "./a"], "would be one file"),
         (["a/b/c", "a/b"], "both a file and the folder"),
         (["a\nb"], "control"),
-        (["."], "no name"),
+        (["."], "is not a name"),
         (["x" * 207], "206 bytes"),
         (["ü" * 104], "206 bytes"),
     ],

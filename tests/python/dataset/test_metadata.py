@@ -144,7 +144,7 @@ REFUSED = {
     "no folder": (VIDEOS, lambda root: shutil.rmtree(root), "", "no such directory"),
     "no info": (VIDEOS, remove(INFO), INFO, "missing, so"),
     "info is not JSON": (VIDEOS, cut(INFO, 0.5), INFO, "cannot be read as JSON"),
-    "info is a list": (VIDEOS, lambda root: (root / INFO).write_text("[]"), INFO, "no JSON object"),
+    "info is a list": (VIDEOS, lambda root: (root / INFO).write_text("[]"), INFO, "not a JSON object"),
     "v2.1": (VIDEOS, set_info(codebase_version="v2.1"), INFO, "convert_dataset_v21_to_v30"),
     "v4.0": (VIDEOS, set_info(codebase_version="v4.0"), INFO, "only v3.0 is read"),
     "no version": (VIDEOS, edit_info(lambda info: info.pop("codebase_version")), INFO, "only v3.0 is read"),

@@ -255,7 +255,7 @@ def test_an_existing_folder_is_left_alone(written: Path, tmp_path: Path) -> None
     assert digests(written) == before
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "mine.jpg").touch()
-    with pytest.raises(DatasetWriteError, match="no LeRobot dataset"):
+    with pytest.raises(DatasetWriteError, match="not a LeRobot dataset"):
         DatasetWriter(tmp_path / "photos", FPS, "ur10e", features(), overwrite=True)
 
 
