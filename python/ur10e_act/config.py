@@ -237,7 +237,7 @@ def _check_bounds(key: str, value: Any, bounds: Mapping[str, float]) -> None:
             raise ValueError(f"{key}: {value} must be {words} {bounds[name]}")
 
 
-def _nested(hint: Any) -> tuple[type | None, bool]:
+def _nested(hint: Any) -> tuple[Any, bool]:
     """The dataclass that a section has, if any, and whether it is a table of them by name."""
     args = typing.get_args(hint)
     if typing.get_origin(hint) is dict and dataclasses.is_dataclass(args[1]):
@@ -252,7 +252,7 @@ def _build(cls: type, raw: Any, prefix: str) -> Any:
         raise ValueError(f"{prefix or 'the file'}: expected keys and values, got {raw!r}")
     hints = typing.get_type_hints(cls)
     fields = {entry.name: entry for entry in dataclasses.fields(cls)}
-    arguments = {}
+    arguments: dict[str, Any] = {}
     for name, value in raw.items():
         key = f"{prefix}.{name}" if prefix else str(name)
         if name not in fields:

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ur10e_act.dataset.features import ACTION, STATE
 from ur10e_act.dataset.frame_reader import DatasetError, DatasetFrames, FrameReader
-from ur10e_act.dataset.metadata import ACTION, STATE, DatasetFolder, Feature
+from ur10e_act.dataset.metadata import DatasetFolder, Feature
 from ur10e_act.errors import run_cli
 
 __all__ = [
@@ -228,14 +229,22 @@ class ChunkDataset(torch.utils.data.Dataset):
             .contiguous()
             for camera in self.dataset.cameras
         }
-        return sample | (images if self.transforms is None else self._augment(images, epoch, i))
+        if self.transforms is not None:
+            images = self._augment(self.transforms, images, epoch, i)
+        return sample | images
 
-    def _augment(self, images: dict[str, torch.Tensor], epoch: int, i: int) -> dict[str, torch.Tensor]:
+    def _augment(
+        self,
+        transforms: Callable[[torch.Tensor], torch.Tensor],
+        images: dict[str, torch.Tensor],
+        epoch: int,
+        i: int,
+    ) -> dict[str, torch.Tensor]:
         state = torch.get_rng_state()
         seed = np.random.SeedSequence([self.seed, epoch, i]).generate_state(1, np.uint64)[0]
         try:
             torch.default_generator.manual_seed(int(seed))
-            return {camera: self.transforms(image) for camera, image in images.items()}
+            return {camera: transforms(image) for camera, image in images.items()}
         finally:
             torch.set_rng_state(state)
 

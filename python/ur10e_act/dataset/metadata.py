@@ -54,7 +54,9 @@ class Feature:
     @property
     def height_width(self) -> tuple[int, int]:
         """(H, W) px of a camera, whose shape is declared channels last (LeRobot's way) or channels first."""
-        return self.shape[1:] if self.names[:1] in (("channels",), ("channel",)) else self.shape[:2]
+        channels_first = self.names[:1] in (("channels",), ("channel",))
+        height, width = self.shape[1:] if channels_first else self.shape[:2]
+        return height, width
 
     @property
     def element_names(self) -> tuple[str, ...]:
@@ -335,7 +337,7 @@ class DatasetFolder:
         features = [[name, ft.dtype, ft.shape, ft.names] for name, ft in sorted(self.features.items())]
         digest.update(json.dumps([self.fps, self.robot_type, features, self.tasks]).encode())
         for array in (self.states, self.actions, self.timestamps, self.task_index, self.lengths):
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
         for file in self._episode_files():
             digest.update(file.read_bytes())
         for camera, feature in sorted(self.features.items()):

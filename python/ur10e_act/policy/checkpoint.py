@@ -291,10 +291,16 @@ def fingerprint(pretrained_dir: Path | str) -> str:
 
 def rng_state() -> dict[str, Any]:
     """The states of Python's, NumPy's and torch's global generators, and of the CUDA device in use."""
-    kind, keys, *rest = np.random.get_state(legacy=True)
+    numpy = np.random.get_state(legacy=False)
     state = {
         "python": random.getstate(),
-        "numpy": (kind, keys.tolist(), *rest),
+        "numpy": (
+            numpy["bit_generator"],
+            numpy["state"]["key"].tolist(),
+            numpy["state"]["pos"],
+            numpy["has_gauss"],
+            numpy["gauss"],
+        ),
         "torch": torch.get_rng_state(),
     }
     # Asking would start CUDA in a process that trains on the CPU.

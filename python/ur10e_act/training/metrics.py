@@ -63,7 +63,8 @@ class MetricsLogger:
             disable=not self._interactive,
             dynamic_ncols=True,
         )
-        self._tensorboard = self._wandb = None
+        self._tensorboard: Any = None
+        self._wandb: Any = None
         try:
             self._open(output_dir, config, start_step, start)
         except OSError as error:
@@ -107,7 +108,7 @@ class MetricsLogger:
             self._file.write(json.dumps({"type": kind, "step": step, **values}) + "\n")
         except OSError as error:
             raise UserError(f"{self._file.name}: cannot be written to ({error.strerror or error})") from None
-        scalars = {}
+        scalars: dict[str, Any] = {}
         for name, value in values.items():
             nested = value if isinstance(value, dict) else {"": value}
             scalars |= {f"{kind}/{name}{'/' * bool(key)}{key}": number for key, number in nested.items()}
