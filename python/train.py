@@ -18,16 +18,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from lerobot.policies.act.modeling_act import ACTPolicy
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Subset
 
-from ur10e_act.config import Config, add_arguments, load_config, to_dict
+from ur10e_act.config import Config, add_arguments, load_config
 from ur10e_act.dataset.lerobot_dataset import ChunkDataset, LeRobotV3Dataset, open_dataset, split_episodes
 from ur10e_act.dataset.statistics import Moments, compute_stats, image_moments
 from ur10e_act.errors import TryAgain, UserError, run_cli
 from ur10e_act.policy.act import (
     ACTLoss,
-    ACTPolicy,
     build_policy,
     chunk_errors,
     load_weights,
@@ -36,7 +36,6 @@ from ur10e_act.policy.act import (
 )
 from ur10e_act.policy.checkpoint import (
     find_checkpoint,
-    load_dataset_info,
     load_training_state,
     rng_state,
     save_checkpoint,
@@ -45,14 +44,9 @@ from ur10e_act.policy.checkpoint import (
 from ur10e_act.training import distributed
 from ur10e_act.training.loader import make_loader, worker_errors
 from ur10e_act.training.metrics import MetricsLogger, check_logging
+from ur10e_act.training.resume import check_same_data, find_start
+from ur10e_act.training.running_means import RunningMeans
 from ur10e_act.training.sampler import ResumableSampler
-
-# What may change between a run and its resumption; all else would make it another run.
-RESUMABLE_CHANGES = {
-    "data.roots", "data.num_workers", "training.output_dir", "training.init_checkpoint", "training.device",
-    "training.steps", "training.bf16", "training.compile", "training.val_every", "training.save_every",
-    "training.save_minutes", "training.keep_checkpoints",
-}  # fmt: skip
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -64,33 +58,6 @@ def parse_arguments() -> argparse.Namespace:
         "--resume", action="store_true", help="resume from training.output_dir/checkpoints/last"
     )
     return parser.parse_args()
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
-    flat = {}
-    for key, value in values.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def find_start(config: Config, resume: bool) -> Path | None:
-    """The checkpoint to resume from, or None for a new run; UserError where neither is possible."""
-    last = Path(config.training.output_dir) / "checkpoints" / "last"
-    if not resume:
-        if last.exists():
-            raise UserError(
-                f"{last}: holds a run already; add --resume, or choose another training.output_dir"
-            )
-        return None
-    if not last.exists():
-        raise UserError(f"{last}: no checkpoint to resume from; omit --resume to start")
-    saved = flatten(to_dict(load_config(last / "pretrained_model" / "train_config.yaml")))
-    for key, value in flatten(to_dict(config)).items():
-        free = key in RESUMABLE_CHANGES or key.split(".")[0] in ("eval", "logging")
-        if not free and saved.get(key) != value:
-            raise UserError(f"--resume: {key} is {value}, but {last} was trained with {saved.get(key)}")
-    return last.resolve()
 
 
 def read_data(config: Config) -> tuple[LeRobotV3Dataset, ChunkDataset, ChunkDataset]:
@@ -121,7 +88,7 @@ def training_stats(
     moments = None
     if config.data.image_stats == "dataset":
         share = episodes[world.rank :: world.world_size]
-        counted = distributed.together(world, lambda: image_moments(dataset, share))
+        counted = distributed.run_on_all_ranks(world, lambda: image_moments(dataset, share))
         moments = functools.reduce(Moments.merge, distributed.gather(world, counted))
     return compute_stats(dataset, episodes, config.data.image_stats, moments)
 
@@ -144,6 +111,30 @@ def describe(
     }
 
 
+def seed_all(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's global generators."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def wrap_ddp(loss_module: torch.nn.Module, world: distributed.World, compiled: bool) -> Any:
+    """``loss_module``, compiled where wanted, with gradients averaged over ranks where there are several."""
+    wrapped: Any = torch.compile(loss_module) if compiled else loss_module
+    if world.world_size == 1:
+        return wrapped
+    with warnings.catch_warnings():
+        # torch 2.14 wants a name for it that older ones, as in NGC's images, do not know.
+        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
+        return DistributedDataParallel(
+            wrapped,
+            device_ids=[world.device] if world.device.type == "cuda" else None,
+            # The only buffers are the backbone's frozen batch norms and position codes: constants.
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+        )
+
+
 def learning_rate_factor(config: Config, step: int) -> float:
     """Linear warm-up from 1/(warmup_steps+1), then constant or half a cosine down to final_lr_fraction."""
     training = config.training
@@ -157,7 +148,9 @@ def learning_rate_factor(config: Config, step: int) -> float:
     )
 
 
-def loader_of(config: Config, world: distributed.World, samples: Any, sampler: Any = None) -> DataLoader:
+def make_dataloader(
+    config: Config, world: distributed.World, samples: Any, sampler: Any = None
+) -> DataLoader:
     pin_memory = world.device.type == "cuda"
     return make_loader(samples, config.training.batch_size, config.data.num_workers, pin_memory, sampler)
 
@@ -168,21 +161,23 @@ def validate(
     """Errors over all held-out samples, each read by one rank; the same figures on every rank."""
     mine = Subset(held_out_set, range(world.rank, len(held_out_set), world.world_size))
     totals = torch.zeros(len(joints) + 2, dtype=torch.float64, device=world.device)
-    for batch in loader_of(config, world, mine):
+    for batch in make_dataloader(config, world, mine):
         errors, steps, l1 = chunk_errors(policy, to_device(batch, world.device))
         totals += torch.cat([errors, steps[None], l1[None]])
-    *errors, steps, l1 = distributed.sum_over_ranks(world, totals).tolist()
+    *joint_errors, step_count, l1_sum = distributed.sum_over_ranks(world, totals).tolist()
     return {
-        "val_l1": l1 / (steps * len(joints)),
-        "val_mae": sum(errors) / (steps * len(joints)),
-        "val_mae_per_joint": {joint: error / steps for joint, error in zip(joints, errors, strict=True)},
+        "val_l1": l1_sum / (step_count * len(joints)),
+        "val_mae": sum(joint_errors) / (step_count * len(joints)),
+        "val_mae_per_joint": {
+            joint: error / step_count for joint, error in zip(joints, joint_errors, strict=True)
+        },
     }
 
 
 def main() -> None:
     arguments = parse_arguments()
     config = load_config(arguments.config, arguments.override)
-    with worker_errors(), distributed.join(config.training.device) as world:
+    with worker_errors(), distributed.process_group(config.training.device) as world:
         # As LeRobot does: TF32 where float32 is asked for, and convolution kernels chosen by trial.
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
@@ -195,10 +190,11 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
     output_dir = Path(training.output_dir)
 
     # data
-    start = distributed.together(world, lambda: check_logging(config) or find_start(config, resume))
+    distributed.run_on_all_ranks(world, lambda: check_logging(config))
+    start = distributed.run_on_all_ranks(world, lambda: find_start(config, resume))
     # Machines that download checkpoints from one place may do so before and after a new one has come.
     distributed.require_same(world, "checkpoint to resume from", start.name if start else "none", TryAgain)
-    dataset, train_set, held_out_set = distributed.together(world, lambda: read_data(config))
+    dataset, train_set, held_out_set = distributed.run_on_all_ranks(world, lambda: read_data(config))
     distributed.require_same(world, "dataset", dataset.fingerprint)
     dataset_info = describe(dataset, train_set, held_out_set, config)
     samples_per_step = training.batch_size * training.gradient_accumulation_steps * world.world_size
@@ -209,17 +205,13 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
                 f"training.batch_size: {samples_per_step} samples a step (batch x accumulation x ranks) are "
                 f"more than the {len(train_set)} frames of the training episodes"
             )
-        if start and load_dataset_info(start / "pretrained_model")["fingerprint"] != dataset.fingerprint:
-            raise UserError(
-                f"--resume: {', '.join(config.data.roots)} is not the data that {start} was trained on"
-            )
+        if start:
+            check_same_data(start, dataset.fingerprint, config.data.roots)
 
-    distributed.together(world, check_data)
+    distributed.run_on_all_ranks(world, check_data)
 
     # model: the same first weights on all ranks, another random stream on each afterwards
-    random.seed(training.seed)
-    np.random.seed(training.seed)
-    torch.manual_seed(training.seed)
+    seed_all(training.seed)
     stats = training_stats(config, world, dataset, train_set.episodes)
 
     def build() -> ACTPolicy:
@@ -227,27 +219,12 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
         with distributed.local_rank_0_first(world):
             return build_policy(config, dataset, stats, backbone_weights=start is None)
 
-    policy = distributed.together(world, build).to(device)
-    if start or training.init_checkpoint:
-        source = start or training.init_checkpoint
-        distributed.together(world, lambda: load_weights(policy, find_checkpoint(source)))
-    loss_of: torch.nn.Module = ACTLoss(policy).to(device)
-    if training.compile:
-        loss_of = torch.compile(loss_of)
-    if world.world_size > 1:
-        with warnings.catch_warnings():
-            # torch 2.14 wants a name for it that older ones, as in NGC's images, do not know.
-            warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
-            loss_of = DistributedDataParallel(
-                loss_of,
-                device_ids=[device] if device.type == "cuda" else None,
-                # The only buffers are the backbone's frozen batch norms and position codes: constants.
-                broadcast_buffers=False,
-                gradient_as_bucket_view=True,
-            )
-    random.seed(training.seed + world.rank)
-    np.random.seed(training.seed + world.rank)
-    torch.manual_seed(training.seed + world.rank)
+    policy = distributed.run_on_all_ranks(world, build).to(device)
+    source = start or training.init_checkpoint
+    if source:
+        distributed.run_on_all_ranks(world, lambda: load_weights(policy, find_checkpoint(source)))
+    loss_module = wrap_ddp(ACTLoss(policy).to(device), world, training.compile)
+    seed_all(training.seed + world.rank)
 
     # optimizer
     parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
@@ -273,14 +250,14 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
         schedule.load_state_dict(state["schedule"])
         if len(state["rng"]) == world.world_size:
             set_rng_state(state["rng"][world.rank])
-    loader = loader_of(
+    loader = make_dataloader(
         config,
         world,
         train_set,
         ResumableSampler(train_set, world.world_size, world.rank, training.seed, samples_seen),
     )
 
-    logger = distributed.together(
+    logger = distributed.run_on_all_ranks(
         world, lambda: MetricsLogger(output_dir, config, step, start, enabled=world.is_main)
     )
     logger.say(
@@ -317,10 +294,9 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
     if step == 0:
         validate_and_log()
     batches = iter(loader)
-    running: dict[str, torch.Tensor] = {}
-    steps_running, data_s, log_started = 0, 0.0, time.perf_counter()
+    running, data_s, log_started = RunningMeans(), 0.0, time.perf_counter()
     save_s = math.inf if training.save_minutes is None else 60 * training.save_minutes
-    saved_at, overdue = time.monotonic(), False
+    saved_at, time_to_save = time.monotonic(), False
     policy.train()
     while step < training.steps:
         for micro_step in range(training.gradient_accumulation_steps):
@@ -329,34 +305,30 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
             data_s += time.perf_counter() - data_started
             last_micro_step = micro_step == training.gradient_accumulation_steps - 1
             # Only the last micro-batch needs the gradients of the other ranks.
-            quiet = (
-                contextlib.nullcontext() if last_micro_step or world.world_size == 1 else loss_of.no_sync()
+            sync_context = (
+                contextlib.nullcontext()
+                if last_micro_step or world.world_size == 1
+                else loss_module.no_sync()
             )
-            with quiet:
+            with sync_context:
                 with autocast:
-                    losses = loss_of(to_device(batch, device))
+                    losses = loss_module(to_device(batch, device))
                 (losses["loss"] / training.gradient_accumulation_steps).backward()
-            for name, value in losses.items():
-                part = value.detach() / training.gradient_accumulation_steps
-                running[name] = running[name] + part if name in running else part
+            running.add(losses, training.gradient_accumulation_steps)
         grad_norm = torch.nn.utils.clip_grad_norm_(parameters, training.grad_clip_norm)
-        running["grad_norm"] = running["grad_norm"] + grad_norm if "grad_norm" in running else grad_norm
+        running.add({"grad_norm": grad_norm})
         lr = schedule.get_last_lr()[0]
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
         step += 1
         samples_seen += samples_per_step
-        steps_running += 1
+        running.steps += 1
         logger.advance()
 
         finished = step == training.steps
         if step % config.logging.log_every == 0 or finished:
-            # The one place where the host waits for the device.
-            means = distributed.sum_over_ranks(world, torch.stack(list(running.values()))) / (
-                world.world_size * steps_running
-            )
-            values = dict(zip(running, means.tolist(), strict=True))
+            values = running.means(world)
             elapsed = time.perf_counter() - log_started
             logger.log(
                 "train",
@@ -365,25 +337,27 @@ def train(config: Config, world: distributed.World, resume: bool) -> None:
                 | values
                 | {
                     "lr": lr,
-                    "samples_per_s": samples_per_step * steps_running / elapsed,
-                    "data_s": data_s / steps_running,
-                    "step_s": elapsed / steps_running,
+                    "samples_per_s": samples_per_step * running.steps / elapsed,
+                    "data_s": data_s / running.steps,
+                    "step_s": elapsed / running.steps,
                 },
             )
             if not all(math.isfinite(value) for value in values.values()):
-                distributed.refuse(world, diverged(step, values))
-            running, steps_running, data_s, log_started = {}, 0, 0.0, time.perf_counter()
+                distributed.abort_all_ranks(world, diverged(step, values))
+            running, data_s, log_started = RunningMeans(), 0.0, time.perf_counter()
             # Clocks differ; rank 0's decides for all.
-            overdue = world.is_main and time.monotonic() - saved_at >= save_s
-            overdue = bool(distributed.sum_over_ranks(world, torch.tensor(float(overdue), device=device)))
+            time_to_save = world.is_main and time.monotonic() - saved_at >= save_s
+            time_to_save = bool(
+                distributed.sum_over_ranks(world, torch.tensor(float(time_to_save), device=device))
+            )
         improved = False
         if step % training.val_every == 0 or finished:
             val_mae = validate_and_log()
             improved = val_mae < best_val_mae
             best_val_mae = min(val_mae, best_val_mae)
-        if improved or overdue or step % training.save_every == 0 or finished:
+        if improved or time_to_save or step % training.save_every == 0 or finished:
             save(best=improved)
-            saved_at, overdue = time.monotonic(), False
+            saved_at, time_to_save = time.monotonic(), False
     logger.close()
 
 

@@ -15,11 +15,12 @@ import torch
 from conftest import ROOT
 from safetensors.torch import load_file
 
-from train import find_start, learning_rate_factor, train
+from train import learning_rate_factor, train
 from ur10e_act.config import Config, load_config
 from ur10e_act.errors import UserError
 from ur10e_act.training import distributed
 from ur10e_act.training.metrics import MetricsLogger
+from ur10e_act.training.resume import find_start
 
 TINY = """
 data: {image_size: [32, 48], held_out_episodes: [5], num_workers: 0}

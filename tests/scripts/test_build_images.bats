@@ -112,7 +112,7 @@ setup() {
   BACKBONE_WEIGHTS=yes run --separate-stderr scripts/build_images.sh
   assert_refused "BACKBONE_WEIGHTS=yes"
   RUN_AS=act run --separate-stderr scripts/build_images.sh
-  assert_refused "no UID"
+  assert_refused "is not a UID"
   run ! grep -q '^build' "$CALLS"
 }
 

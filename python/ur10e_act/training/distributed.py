@@ -74,7 +74,7 @@ def _device(choice: str, local_rank: int) -> torch.device:
 
 
 @contextlib.contextmanager
-def join(device_choice: str) -> Iterator[World]:
+def process_group(device_choice: str) -> Iterator[World]:
     """Join the process group (nccl with CUDA, gloo without) for the time of the block.
 
     ``device_choice`` is auto, cpu or cuda. Raises UserError for an environment or a device that does not fit,
@@ -132,7 +132,7 @@ def sum_over_ranks(world: World, tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-def together(world: World, work: Callable[[], T]) -> T:
+def run_on_all_ranks(world: World, work: Callable[[], T]) -> T:
     """Run ``work`` on every rank. When it raises UserError on any, every rank ends with status 2, or with 75
     where it was TryAgain on all that raised.
 
@@ -170,17 +170,17 @@ def require_same(world: World, what: str, value: str, kind: type[UserError] = Us
     ]
     if different:
         message = f"the {what} differs between ranks: rank 0 has {reference}, {'; '.join(different)}"
-        refuse(world, message, kind)
+        abort_all_ranks(world, message, kind)
 
 
-def refuse(world: World, message: str, kind: type[UserError] = UserError) -> NoReturn:
+def abort_all_ranks(world: World, message: str, kind: type[UserError] = UserError) -> NoReturn:
     """End every rank with ``message``; all of them must call it with the same one."""
 
     def fail() -> NoReturn:
         raise kind(message)
 
-    together(world, fail)
-    raise AssertionError("together ends with an error that all ranks have")
+    run_on_all_ranks(world, fail)
+    raise AssertionError("run_on_all_ranks ends with an error that all ranks have")
 
 
 @contextlib.contextmanager

@@ -42,7 +42,7 @@ def test_ranks_see_each_other_and_sums_are_over_all(tmp_path: Path) -> None:
         tmp_path,
         """
         def main():
-            with distributed.join("cpu") as world:
+            with distributed.process_group("cpu") as world:
                 ranks = distributed.gather(world, world.rank)
                 total = distributed.sum_over_ranks(world, torch.tensor([world.rank + 1.0]))
                 distributed.require_same(world, "dataset", "same")
@@ -63,8 +63,8 @@ def test_the_mistake_of_one_rank_ends_all_with_one_line(tmp_path: Path) -> None:
                 raise UserError("d: no such dataset")
 
         def main():
-            with distributed.join("cpu") as world:
-                distributed.together(world, lambda: refuse(world))
+            with distributed.process_group("cpu") as world:
+                distributed.run_on_all_ranks(world, lambda: abort_all_ranks(world))
                 print("went on")
         """,
     )
@@ -82,8 +82,8 @@ def test_the_mistake_of_all_ranks_is_told_once(tmp_path: Path) -> None:
             raise UserError("d: no such dataset")
 
         def main():
-            with distributed.join("cpu") as world:
-                distributed.together(world, refuse)
+            with distributed.process_group("cpu") as world:
+                distributed.run_on_all_ranks(world, refuse)
         """,
     )
     assert done.returncode == 2
@@ -96,7 +96,7 @@ def test_a_rank_with_another_dataset_is_named(tmp_path: Path) -> None:
         tmp_path,
         """
         def main():
-            with distributed.join("cpu") as world:
+            with distributed.process_group("cpu") as world:
                 distributed.require_same(world, "dataset", "bbb" if world.rank == 1 else "aaa")
         """,
         ranks=3,
@@ -123,7 +123,7 @@ def test_who_loses_another_rank_may_try_again(tmp_path: Path) -> None:
         tmp_path,
         """
         def main():
-            with distributed.join("cpu") as world:
+            with distributed.process_group("cpu") as world:
                 distributed.gather(world, 1)
                 if world.rank == 1:
                     os._exit(0)
@@ -142,7 +142,7 @@ def test_local_rank_0_goes_first(tmp_path: Path) -> None:
         from pathlib import Path
 
         def main():
-            with distributed.join("cpu") as world, distributed.local_rank_0_first(world):
+            with distributed.process_group("cpu") as world, distributed.local_rank_0_first(world):
                 made = Path({str(tmp_path)!r}, "download")
                 assert made.exists() == (world.rank != 0)
                 made.touch()
@@ -167,7 +167,7 @@ def test_half_an_environment_is_refused(
 
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match=message), distributed.join("cpu"):
+    with pytest.raises(UserError, match=message), distributed.process_group("cpu"):
         pass
 
 
@@ -176,6 +176,6 @@ def test_no_environment_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    with distributed.join("cpu") as world:
+    with distributed.process_group("cpu") as world:
         assert (world.rank, world.world_size, world.is_main) == (0, 1, True)
         assert distributed.gather(world, "x") == ["x"]
