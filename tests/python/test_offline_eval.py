@@ -1,6 +1,5 @@
 """offline_eval on the sample dataset: its figures against independent ones, its files, its refusals."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -8,7 +7,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,6 +18,8 @@ from tiny_checkpoint import CHUNK_SIZE, HELD_OUT_EPISODES, IMAGE_SIZE, TRAIN_EPI
 import offline_eval
 from ur10e_act.dataset.lerobot_dataset import ChunkDataset, open_dataset
 from ur10e_act.errors import UserError
+from ur10e_act.evaluation.output import STAGING_PREFIX
+from ur10e_act.evaluation.summary import read_summary, to_json
 from ur10e_act.policy.act import chunk_errors
 from ur10e_act.policy.checkpoint import fingerprint
 from ur10e_act.policy.runner import STATE, PolicyRunner
@@ -75,6 +75,11 @@ def test_summary_says_what_was_judged(held_out, trained, dataset, sample_root):
     # From the eval section of the checkpoint's train_config.yaml.
     assert len(summary["latency_ms"]["samples"]) == 3
     assert summary["settings"]["batch_size"] == 16
+
+
+def test_summary_is_read_back_as_written(held_out):
+    output = held_out[0]
+    assert to_json(read_summary(output)) == (output / "summary.json").read_text()
 
 
 def test_rows_hold_what_was_recorded_and_predicted(held_out, dataset, runner):
@@ -298,7 +303,7 @@ def test_rerun_replaces_the_earlier_result(trained, sample_root, tmp_path):
     output = tmp_path / "eval"
     evaluate(trained, sample_root, output, *FAST, "--episodes", "0", "1", "2")
     (output / "notes.txt").write_text("mine")
-    (output / f"{offline_eval.STAGING_PREFIX}99999").mkdir()
+    (output / f"{STAGING_PREFIX}99999").mkdir()
     evaluate(trained, sample_root, output, *FAST, "--episodes", "1")
     found = sorted(path.name for path in output.iterdir())
     assert found == ["all_episodes.parquet", "episode_001.parquet", "notes.txt", "summary.json"]
@@ -333,7 +338,7 @@ def test_killed_run_leaves_the_earlier_result(trained, sample_root, tmp_path):
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    leftovers = [path for path in output.iterdir() if path.name.startswith(offline_eval.STAGING_PREFIX)]
+    leftovers = [path for path in output.iterdir() if path.name.startswith(STAGING_PREFIX)]
     assert len(leftovers) == 1
     assert {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()} == before
     evaluate(trained, sample_root, output, *FAST, "--episodes", "1")
@@ -386,19 +391,6 @@ def test_misfit_is_spelled_out_in_one_line(trained, sample_root, tmp_path):
     assert not (tmp_path / "eval").exists()
 
 
-def test_missing_camera_and_other_image_size_are_named(runner, trained, sample_root):
-    info = json.loads((trained / "checkpoints/000100/pretrained_model/dataset_info.json").read_text())
-    one_camera = open_dataset([sample_root], cameras=["observation.images.wrist"])
-    assert offline_eval.differences(runner, info, True, one_camera) == [
-        "camera observation.images.top: the dataset has observation.images.wrist"
-    ]
-    # Trained on images as recorded, the policy cannot take others.
-    assert offline_eval.differences(runner, info, False, open_dataset([sample_root])) == [
-        f"camera observation.images.{name}: the checkpoint reads 48x64 px, the dataset has 240x320"
-        for name in ("top", "wrist")
-    ]
-
-
 def test_checkpoint_of_one_camera_reads_that_one(sample_root, tmp_path):
     trained = write_tiny_checkpoint(tmp_path / "train", sample_root, cameras=["observation.images.wrist"])
     summary = evaluate(trained, sample_root, tmp_path / "eval", *FAST)
@@ -437,61 +429,6 @@ def test_mean_action_without_mean_std_comes_from_the_training_episodes(sample_ro
     other = edited_info(trained, tmp_path / "other", fingerprint="of other data")
     summary = evaluate(other, sample_root, tmp_path / "eval", *FAST, "--episodes", "5")
     assert summary["mae"]["baselines"]["mean_action"]["overall"] is None
-
-
-def recorded(states: np.ndarray, actions: np.ndarray, state_names, action_names) -> SimpleNamespace:
-    """The part of a dataset that HoldPosition reads: one episode of vectors."""
-    return SimpleNamespace(
-        state_names=state_names,
-        action_names=action_names,
-        read_states=lambda episode: states.astype(np.float32),
-        read_actions=lambda episode: actions.astype(np.float32),
-    )
-
-
-def test_holding_is_zero_for_joints_whose_actions_are_changes():
-    rng = np.random.default_rng(0)
-    states = np.cumsum(rng.normal(0, 0.02, (50, 3)), axis=0) + [1.0, -0.5, 0.3]
-    change = np.diff(states, axis=0, append=states[-1:])
-    target = np.roll(states, -1, axis=0)
-    actions = np.stack([change[:, 0], target[:, 1], np.ones(50)], axis=1)
-    hold = offline_eval.HoldPosition(recorded(states, actions, ("a", "b", "c"), ("a", "b", "lamp")), 0)
-    assert hold.relative.tolist() == [True, False, False]
-    positions = hold.positions(states.astype(np.float32))
-    np.testing.assert_array_equal(positions[:, :2], states[:, :2].astype(np.float32))
-    assert np.isnan(positions[:, 2]).all()
-    held = hold.actions(positions)
-    assert (held[:, 0] == 0).all()
-    np.testing.assert_array_equal(held[:, 1], positions[:, 1])
-
-
-def test_position_follows_the_name_not_the_place():
-    states = np.random.default_rng(1).normal(size=(9, 3))
-    hold = offline_eval.HoldPosition(recorded(states, states[:, [2, 0]], ("a", "b", "c"), ("c", "a")), 0)
-    np.testing.assert_array_equal(hold.positions(states), states[:, [2, 0]])
-
-
-def test_realtime_is_judged_by_the_slow_calls():
-    times_ms = np.full(100, 10.0)
-    figures = offline_eval.latency_figures(times_ms, 30, "queue")
-    assert figures["realtime"]["keeps_up"]
-    assert figures["realtime"]["calls_over_period"] == 0
-    times_ms[:3] = 40.0
-    figures = offline_eval.latency_figures(times_ms, 30, "queue")
-    assert not figures["realtime"]["keeps_up"]
-    assert figures["realtime"]["calls_over_period"] == 3
-    assert figures["latency_ms"]["p50"] == 10
-    assert figures["latency_ms"]["max"] == 40
-    assert figures["latency_ms"]["mean"] == pytest.approx(10.9)
-    assert offline_eval.latency_figures(times_ms, 20, "queue")["realtime"]["keeps_up"]
-
-
-def test_latency_leaves_out_the_warm_up(runner, sample_root):
-    settings = dataclasses.replace(offline_eval.EvalConfig(), latency_frames=4, latency_warmup_frames=2)
-    plan = {2: range(3, 5), 5: range(0, 1)}
-    times_ms = offline_eval.measure_latency(runner, open_dataset([sample_root]), plan, settings, False)
-    assert times_ms.shape == (4,)
-    assert (times_ms > 0).all()
 
 
 @pytest.mark.slow

@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from html import escape
+from operator import itemgetter
+from typing import TypeGuard
 
-MAX_POINTS = 1500  # A line with more is thinned; a chart is not wider than that in pixels.
+MAX_POINTS = 1500  # A line with more is downsampled; a chart is not wider than that in pixels.
 
 
-def number(value: float | None, digits: int = 3) -> str:
+def format_number(value: float | None, digits: int = 3) -> str:
     """A figure with ``digits`` significant digits, by an exponent only far from 1; – for none."""
     if value is None or not math.isfinite(value):
         return "–"
@@ -50,20 +52,21 @@ def tick_label(value: float) -> str:
     return f"{value:.6g}".replace("-", "−")
 
 
-def thin(xs: Sequence[float], ys: Sequence[float | None]) -> tuple[list[float], list[float | None]]:
+def downsample(xs: Sequence[float], ys: Sequence[float | None]) -> tuple[list[float], list[float | None]]:
     """At most ``MAX_POINTS`` points, keeping every stretch's extremes."""
     if len(xs) <= MAX_POINTS:
         return list(xs), list(ys)
     width = math.ceil(2 * len(xs) / MAX_POINTS)
     keep: list[int] = []
     for start in range(0, len(xs), width):
-        stretch = [i for i in range(start, min(start + width, len(xs))) if _drawable(ys[i])]
+        stretch = [(i, y) for i, y in enumerate(ys[start : start + width], start) if _drawable(y)]
         if stretch:
-            keep += sorted({min(stretch, key=lambda i: ys[i]), max(stretch, key=lambda i: ys[i])})
+            lowest, highest = min(stretch, key=itemgetter(1)), max(stretch, key=itemgetter(1))
+            keep += sorted({lowest[0], highest[0]})
     return [xs[i] for i in keep], [ys[i] for i in keep]
 
 
-def _drawable(value: float | None) -> bool:
+def _drawable(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)
 
 
@@ -111,9 +114,9 @@ class Chart:
         if x_label:
             self.text((self.left + self.right) / 2, height - 6, x_label, "name middle")
         if y_label:
-            x, y = 13, (self.top + self.bottom) / 2
+            middle = (self.top + self.bottom) / 2
             self.parts.append(
-                f'<text class="name middle" transform="rotate(-90 {x} {y:.1f})" x="{x}" y="{y:.1f}">'
+                f'<text class="name middle" transform="rotate(-90 13 {middle:.1f})" x="13" y="{middle:.1f}">'
                 f"{escape(y_label)}</text>"
             )
         if title:
@@ -143,7 +146,7 @@ class Chart:
     def line(self, xs: Sequence[float], ys: Sequence[float | None], css: str) -> None:
         """A line in data coordinates, broken where there is no value."""
         path, pen_down = [], False
-        for x, y in zip(*thin(xs, ys), strict=True):
+        for x, y in zip(*downsample(xs, ys), strict=True):
             if not _drawable(y):
                 pen_down = False
                 continue

@@ -9,10 +9,10 @@ policy that holds the joints where they are. Prints the three figures; ends with
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from ur10e_act.errors import UserError, run_cli
+from ur10e_act.evaluation.summary import SUMMARY_FILE, read_summary
 from ur10e_act.policy.metrics_file import METRICS_FILE, read_metrics
 
 FACTOR = 3.0
@@ -28,18 +28,15 @@ def untrained_error(train: Path) -> float:
         raise UserError(f"{path}: no validation record of step 0; train first") from None
 
 
-def held_out_errors(folder: Path) -> tuple[float, float]:
+def held_out_errors(directory: Path) -> tuple[float, float]:
     """Mean absolute chunk error of the trained policy and of holding still, in the dataset's units."""
-    path = folder / "summary.json"
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        chunk = summary["chunk_mae"]
-        errors = chunk["overall"], chunk["baselines"]["hold_position"]["overall"]
-    except (OSError, ValueError, KeyError):
-        raise UserError(f"{path}: no summary of an evaluation; evaluate first") from None
-    if summary["held_out"] is not True:
+    summary, path = read_summary(directory), directory / SUMMARY_FILE
+    if summary.held_out is not True:
         raise UserError(f"{path}: not of held-out episodes; evaluate those that training did not see")
-    return errors
+    holding = summary.chunk_mae.baselines.hold_position.overall
+    if holding is None:
+        raise UserError(f"{path}: has no error of holding still; not every action has a state of its name")
+    return summary.chunk_mae.overall, holding
 
 
 def main() -> int:

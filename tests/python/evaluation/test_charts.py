@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from ur10e_act.evaluation.charts import MAX_POINTS, Chart, linear_ticks, log_ticks, number, thin
+from ur10e_act.evaluation.charts import MAX_POINTS, Chart, downsample, format_number, linear_ticks, log_ticks
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,8 @@ from ur10e_act.evaluation.charts import MAX_POINTS, Chart, linear_ticks, log_tic
         (25000000.0, "2.50e+07"),
     ],
 )
-def test_number_keeps_three_digits(value, text):
-    assert number(value) == text
+def test_format_number_keeps_three_digits(value, text):
+    assert format_number(value) == text
 
 
 def test_linear_ticks_are_round_and_inside():
@@ -81,10 +81,10 @@ def test_line_breaks_where_there_is_no_value():
     assert [len(stroke) for stroke in points(chart, "policy")] == [2, 1]
 
 
-def test_long_lines_are_thinned_and_keep_their_extremes():
+def test_long_lines_are_downsampled_and_keep_their_extremes():
     ys = [0.0] * 100_000
     ys[54_321], ys[77_777] = 9.0, -9.0
-    xs, kept = thin(range(100_000), ys)
+    xs, kept = downsample(range(100_000), ys)
     assert len(xs) <= MAX_POINTS
     assert (max(kept), xs[kept.index(9.0)]) == (9.0, 54_321)
     assert (min(kept), xs[kept.index(-9.0)]) == (-9.0, 77_777)

@@ -1,4 +1,4 @@
-"""check_learned.py: what counts as learned, told from the files that training and evaluation write."""
+"""smoke_check: what counts as learned, told from the files that training and evaluation write."""
 
 import json
 import subprocess
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from eval_examples import example_summary, write_summary
 
 
 def check(
@@ -17,8 +18,10 @@ def check(
         {"type": "val", "step": 2, "val_mae": trained},
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    chunk = {"overall": trained, "baselines": {"hold_position": {"overall": holding}}}
-    (folder / "summary.json").write_text(json.dumps({"chunk_mae": chunk, "held_out": held_out}))
+    summary = example_summary()
+    summary["chunk_mae"]["overall"] = trained
+    summary["chunk_mae"]["baselines"]["hold_position"]["overall"] = holding
+    write_summary(folder, {**summary, "held_out": held_out})
     return run(folder)
 
 
