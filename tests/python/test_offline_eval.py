@@ -261,7 +261,7 @@ def test_start_frame_and_num_steps_apply_within_each_episode(trained, sample_roo
     np.testing.assert_array_equal(
         table.column("gt_action_elbow").to_numpy()[:2], dataset.read_actions(1)[5:7, 2]
     )
-    # Chunks look past the evaluated part, as the recording goes on there.
+    # Chunks look past the evaluated part, as the recording continues there.
     assert summary["chunk_mae"]["by_offset"]["frames"] == [4] * CHUNK_SIZE
     # num-steps past the end stops at the end.
     last = dataset.episodes[1].length - 1

@@ -97,7 +97,7 @@ def offset_chart(summary: EvalSummary) -> Chart:
         chart.dots(offsets, series["policy"], "dot", 2.2)
     steps = summary.settings.n_action_steps
     if summary.mode == "queue" and 1 < steps < offsets[-1]:
-        chart.mark(steps, "quantile", f"the queue asks anew after {steps}")
+        chart.mark(steps, "quantile", f"the queue asks again after {steps}")
     return chart
 
 

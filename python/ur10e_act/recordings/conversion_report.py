@@ -119,13 +119,13 @@ def read_reports(output: Path, config: ConvertConfig) -> list[RecordingReport]:
         reports = [RecordingReport.from_json(entry) for entry in report["recordings"]]
         before = dict(report["config"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{output}: is no dataset of this command; choose another --output") from None
+        raise UserError(f"{output}: is not a dataset of this command; choose another --output") from None
     now = to_dict(config)
     differing = [key for key in now if now[key] != before.get(key)]
     if differing:
         raise UserError(
             f"{output}: was converted with another {', '.join(differing)}; choose another --output, or "
-            "convert everything anew with --overwrite"
+            "convert everything again with --overwrite"
         )
     return reports
 
