@@ -6,5 +6,5 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 help_wanted "$@"
 
 cd -- "$ROOT"
-rm -rf -- .venv tests/node_modules .ruff_cache .pytest_cache tests/.pytest_cache
+rm -rf -- .venv tests/node_modules .ruff_cache .pytest_cache python/.{ruff,mypy,pytest}_cache
 find python tests -name __pycache__ -type d -prune -exec rm -rf -- {} +
