@@ -64,7 +64,7 @@ def test_the_mistake_of_one_rank_ends_all_with_one_line(tmp_path: Path) -> None:
 
         def main():
             with distributed.process_group("cpu") as world:
-                distributed.run_on_all_ranks(world, lambda: abort_all_ranks(world))
+                distributed.run_on_all_ranks(world, lambda: refuse(world))
                 print("went on")
         """,
     )
