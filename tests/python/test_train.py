@@ -45,7 +45,7 @@ def tiny_config(tiny: Path, output: Path, *overrides: str) -> Config:
 
 def run_here(config: Config, resume: bool = False) -> list[dict[str, Any]]:
     """Train in this process; the records of metrics.jsonl."""
-    with distributed.join("cpu") as world:
+    with distributed.process_group("cpu") as world:
         train(config, world, resume)
     return records(Path(config.training.output_dir))
 
@@ -278,7 +278,7 @@ def test_what_cannot_be_trained_is_refused_before_it_starts(
     if torch.cuda.is_available() and "training.device=cuda" in overrides:
         pytest.skip("this machine has a CUDA device")
     config = tiny_config(tiny, tmp_path / "run", *overrides)
-    with pytest.raises(UserError) as caught, distributed.join(config.training.device) as world:
+    with pytest.raises(UserError) as caught, distributed.process_group(config.training.device) as world:
         train(config, world, resume=False)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
