@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Subset
 
 from ur10e_act.config import Config, add_arguments, load_config
 from ur10e_act.dataset.lerobot_dataset import ChunkDataset, LeRobotV3Dataset, open_dataset, split_episodes
-from ur10e_act.dataset.statistics import Moments, compute_stats, image_moments
+from ur10e_act.dataset.statistics import PixelHistograms, compute_stats, count_images
 from ur10e_act.errors import TryAgain, UserError, run_cli
 from ur10e_act.policy.act import (
     ACTLoss,
@@ -85,12 +85,12 @@ def training_stats(
     config: Config, world: distributed.World, dataset: LeRobotV3Dataset, episodes: tuple[int, ...]
 ) -> dict[str, dict[str, torch.Tensor]]:
     """What the policy normalizes with; each rank looks at the images of its share of the episodes."""
-    moments = None
+    histograms = None
     if config.data.image_stats == "dataset":
         share = episodes[world.rank :: world.world_size]
-        counted = distributed.run_on_all_ranks(world, lambda: image_moments(dataset, share))
-        moments = functools.reduce(Moments.merge, distributed.gather(world, counted))
-    return compute_stats(dataset, episodes, config.data.image_stats, moments)
+        counted = distributed.run_on_all_ranks(world, lambda: count_images(dataset, share))
+        histograms = functools.reduce(PixelHistograms.merge, distributed.gather(world, counted))
+    return compute_stats(dataset, episodes, config.data.image_stats, histograms)
 
 
 def describe(

@@ -1,5 +1,4 @@
-"""Camera frames of a LeRobot v3.0 dataset: mp4 files through PyAV, ``image`` columns through parquet and
-Pillow.
+"""Camera frames of a LeRobot v3.0 dataset: mp4 through PyAV, ``image`` columns through parquet and Pillow.
 
 Everything above asks for frames through ``FrameReader`` (camera, episode, frames -> uint8), so that a cache
 can be put beneath it. Frames stay uint8 until they are on the device.
@@ -25,7 +24,7 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from ur10e_act.dataset.resize import resize_frames
-from ur10e_act.errors import UserError
+from ur10e_act.errors import UserError, one_line
 
 TOLERANCE_S = 1e-4  # LeRobotDataset's default: a frame farther away in time is another frame.
 SEEK_COST_FRAMES = 4  # A seek (flush, refill the decoder) costs about as much as decoding this many frames.
@@ -40,11 +39,6 @@ class DatasetError(UserError):
 def damaged(path: Path, what: str) -> DatasetError:
     """The error for a file that is not what it was when it was written."""
     return DatasetError(f"{path}: {what}; copy it again from where it was recorded, or record it again")
-
-
-def reason(error: BaseException) -> str:
-    """A library's reason on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 class FrameReader(Protocol):
@@ -113,7 +107,7 @@ def probe_video(path: Path, demux_all: bool = False) -> VideoFile:
                 raise damaged(path, "its last frames cannot be decoded")
             tick_s, height, width = float(stream.time_base), first.height, first.width
     except (av.FFmpegError, OSError, EOFError) as error:
-        raise damaged(path, f"cannot be decoded as video ({reason(error)})") from error
+        raise damaged(path, f"cannot be decoded as video ({one_line(error)})") from error
     return VideoFile(path, height, width, shown_at * tick_s, keyframes * tick_s)
 
 
@@ -174,8 +168,7 @@ class DatasetFrames:
         self._forget_files()
 
     def read(self, camera: str, episode: int, frames: Sequence[int]) -> np.ndarray:
-        """Frames of one camera in the order asked for: uint8 (n, H, W, 3) RGB, resized to the dataset's
-        image_size.
+        """Frames of one camera in the order asked for, resized to image_size: uint8 (n, H, W, 3) RGB.
 
         Raises DatasetError when a file cannot be decoded or has no frame within TOLERANCE_S of a timestamp,
         as LeRobotDataset does; KeyError / IndexError for a camera, episode or frame that the dataset does not
@@ -193,18 +186,17 @@ class DatasetFrames:
         if isinstance(segment, VideoSegment):
             # float32 timestamps go through Python floats in LeRobot too: the sum is taken in float64.
             seconds = segment.start_s + self._timestamps[episode][wanted].astype(np.float64)
-            pictures = self._video(segment).read(seconds.tolist())
+            images = self._video(segment).read(seconds.tolist())
         else:
-            pictures = [self._image(segment, camera, int(row)) for row in segment.first_row + wanted]
+            images = [self._image(segment, camera, int(row)) for row in segment.first_row + wanted]
         shape = (*self._recorded_shapes[camera], 3)
-        for picture in pictures:
-            if picture.shape != shape:
+        for image in images:
+            if image.shape != shape:
                 raise DatasetError(
-                    f"{segment.path}: a frame of episode {episode} is {picture.shape[0]}x{picture.shape[1]} "
-                    "px, "
+                    f"{segment.path}: a frame of episode {episode} is {image.shape[0]}x{image.shape[1]} px, "
                     f"meta/info.json says {shape[0]}x{shape[1]} for {camera}; correct meta/info.json"
                 )
-        stacked = np.stack(pictures) if pictures else np.empty((0, *shape), np.uint8)
+        stacked = np.stack(images) if images else np.empty((0, *shape), np.uint8)
         if self._image_size is not None:
             stacked = resize_frames(stacked, self._image_size)
         return stacked if np.array_equal(order, np.arange(len(stacked))) else stacked[order]
@@ -262,9 +254,11 @@ class _VideoDecoder:
         try:
             self._container = av.open(str(self._path))
         except (av.FFmpegError, OSError) as error:
-            raise damaged(self._path, f"cannot be opened ({reason(error)})") from error
+            raise damaged(self._path, f"cannot be opened ({one_line(error)})") from error
         self._stream = self._container.streams.video[0]
         self._stream.codec_context.thread_count = 1
+        if self._stream.time_base is None:
+            raise damaged(self._path, "its video has no time base")
         self._tick_s = float(self._stream.time_base)
         self._reformatter = VideoReformatter()
         self._packets: Iterator[av.Packet] = iter(())
@@ -277,17 +271,17 @@ class _VideoDecoder:
 
     def read(self, seconds: Sequence[float]) -> list[np.ndarray]:
         """The frames at these times (s, ascending): uint8 (H, W, 3) each."""
-        pictures = []
+        images = []
         for wanted_s in seconds:
             try:
                 frame = self._frame_at(wanted_s)
-                pictures.append(self._to_rgb(frame))
+                images.append(self._to_rgb(frame))
             except (av.FFmpegError, OSError, EOFError) as error:
                 self._last, self._last_s = None, math.inf
                 raise damaged(
-                    self._path, f"cannot be decoded at {wanted_s:.3f} s ({reason(error)})"
+                    self._path, f"cannot be decoded at {wanted_s:.3f} s ({one_line(error)})"
                 ) from error
-        return pictures
+        return images
 
     def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
         # Bicubic is what torchcodec, LeRobot's usual decoder, does with chroma of more than 8 bits.
@@ -333,7 +327,7 @@ class _VideoDecoder:
             self._decoded.clear()
             self._last, self._last_s = None, -math.inf
             packet = next(self._packets, None)
-            if packet is None or packet.dts is None:
+            if packet is None or packet.pts is None or packet.dts is None:
                 return
             # The index is in decoding order: with B-frames a keyframe decoded before the wanted time may be
             # shown after it, and the frames shown before it need an earlier one.
@@ -351,9 +345,11 @@ class _VideoDecoder:
                 self._last, self._last_s = None, math.inf
                 return None
             self._decoded.extend(packet.decode())
-        self._last = self._decoded.popleft()
-        self._last_s = self._last.pts * self._tick_s
-        return self._last
+        frame = self._decoded.popleft()
+        if frame.pts is None:
+            raise damaged(self._path, "a frame has no time")
+        self._last, self._last_s = frame, frame.pts * self._tick_s
+        return frame
 
 
 class _ParquetImages:
@@ -364,7 +360,7 @@ class _ParquetImages:
         try:
             self._file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
-            raise damaged(path, f"cannot be opened ({reason(error)})") from error
+            raise damaged(path, f"cannot be opened ({one_line(error)})") from error
         metadata = self._file.metadata
         rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         self._ends = np.cumsum(rows)
@@ -380,7 +376,7 @@ class _ParquetImages:
             return self._file.read_row_group(group, columns=[camera], use_threads=False).column(0)
         except (pa.ArrowException, OSError) as error:
             raise damaged(
-                self._path, f"row group {group} of {camera} cannot be read ({reason(error)})"
+                self._path, f"row group {group} of {camera} cannot be read ({one_line(error)})"
             ) from error
 
     def close(self) -> None:
@@ -398,5 +394,5 @@ def _decode_image(cell: dict | None, path: Path, camera: str, row: int) -> np.nd
             return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise damaged(
-            path, f"the image in row {row} of {camera} cannot be decoded ({reason(error)})"
+            path, f"the image in row {row} of {camera} cannot be decoded ({one_line(error)})"
         ) from error

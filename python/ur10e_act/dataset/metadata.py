@@ -30,8 +30,8 @@ from ur10e_act.dataset.frame_reader import (
     VideoSegment,
     damaged,
     probe_video,
-    reason,
 )
+from ur10e_act.errors import one_line
 
 CODEBASE_VERSION = "v3.0"
 INDEX_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
@@ -411,7 +411,7 @@ def read_table(
                 _check_images(path, file, name)
             return file.read(None if everything else list(columns))
     except (pa.ArrowException, OSError) as error:
-        raise damaged(path, f"cut or damaged, cannot be read as parquet ({reason(error)})") from error
+        raise damaged(path, f"cut or damaged, cannot be read as parquet ({one_line(error)})") from error
 
 
 def _check_images(path: Path, file: pq.ParquetFile, name: str) -> None:
@@ -466,7 +466,7 @@ def _read_info(root: Path, path: Path) -> dict[str, Any]:
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise damaged(path, f"cannot be read as JSON ({reason(error)})") from error
+        raise damaged(path, f"cannot be read as JSON ({one_line(error)})") from error
     if not isinstance(info, dict):
         raise damaged(path, "is not a JSON object")
     version = info.get("codebase_version")

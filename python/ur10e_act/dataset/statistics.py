@@ -14,9 +14,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ur10e_act.dataset.lerobot_dataset import ACTION, STATE, LeRobotV3Dataset
+from ur10e_act.dataset.features import ACTION, STATE
+from ur10e_act.dataset.lerobot_dataset import LeRobotV3Dataset
+from ur10e_act.dataset.pixel_counts import count_pixels, level_stats
 
 FRAMES_AT_A_TIME = 16
+LEVELS = np.arange(256) / 255
 # ImageNet's, which LeRobot takes by default for its pretrained backbone.
 IMAGENET = {
     "mean": (0.485, 0.456, 0.406),
@@ -27,22 +30,16 @@ IMAGENET = {
 
 
 @dataclass(frozen=True)
-class Moments:
-    """How often each value of each colour occurs: camera -> int64 (3, 256).
+class PixelHistograms:
+    """How often each level of each colour occurs: camera -> int64 (3, 256). Exact in any order of merging."""
 
-    256 counters a colour give mean, deviation, minimum and maximum exactly, and adding them up in any order,
-    over any number of ranks, gives the same bits.
-    """
+    counts: dict[str, np.ndarray]
 
-    histograms: dict[str, np.ndarray]
-
-    def merge(self, other: Moments) -> Moments:
-        return Moments(
-            {camera: counts + other.histograms[camera] for camera, counts in self.histograms.items()}
-        )
+    def merge(self, other: PixelHistograms) -> PixelHistograms:
+        return PixelHistograms({camera: n + other.counts[camera] for camera, n in self.counts.items()})
 
 
-def image_moments(dataset: LeRobotV3Dataset, episodes: Sequence[int]) -> Moments:
+def count_images(dataset: LeRobotV3Dataset, episodes: Sequence[int]) -> PixelHistograms:
     """Count the pixels of every camera over whole episodes, decoding FRAMES_AT_A_TIME frames at once."""
     histograms = {camera: np.zeros((3, 256), dtype=np.int64) for camera in dataset.cameras}
     for camera, counts in histograms.items():
@@ -50,16 +47,16 @@ def image_moments(dataset: LeRobotV3Dataset, episodes: Sequence[int]) -> Moments
             length = dataset.episodes[episode].length
             for start in range(0, length, FRAMES_AT_A_TIME):
                 frames = range(start, min(start + FRAMES_AT_A_TIME, length))
-                for picture in dataset.frames.read(camera, episode, frames):
-                    counts += np.reshape(Image.fromarray(picture).histogram(), (3, 256))
-    return Moments(histograms)
+                for image in dataset.frames.read(camera, episode, frames):
+                    counts += count_pixels(Image.fromarray(image))
+    return PixelHistograms(histograms)
 
 
 def compute_stats(
     dataset: LeRobotV3Dataset,
     episodes: Sequence[int],
     image_stats: Literal["imagenet", "dataset"],
-    moments: Moments | None = None,
+    histograms: PixelHistograms | None = None,
 ) -> dict[str, dict[str, torch.Tensor]]:
     """Statistics over the frames of ``episodes``: feature -> {"mean", "std", "min", "max"}, float32.
 
@@ -69,19 +66,21 @@ def compute_stats(
 
     Args:
         image_stats: "imagenet" (nothing is decoded) or "dataset".
-        moments: counts gathered elsewhere, such as merged over ranks; computed here when None.
+        histograms: counts gathered elsewhere, such as merged over ranks; computed here when None.
     """
     stats = {
-        STATE: _vector_stats([dataset.read_states(episode) for episode in episodes]),
-        ACTION: _vector_stats([dataset.read_actions(episode) for episode in episodes]),
+        STATE: _widen_constant(_vector_stats([dataset.read_states(episode) for episode in episodes])),
+        ACTION: _widen_constant(_vector_stats([dataset.read_actions(episode) for episode in episodes])),
     }
     if image_stats == "imagenet":
         images: Mapping[str, Mapping[str, np.ndarray]] = {
             camera: {name: np.array(value) for name, value in IMAGENET.items()} for camera in dataset.cameras
         }
     else:
-        counted = moments or image_moments(dataset, episodes)
-        images = {camera: _histogram_stats(counted.histograms[camera]) for camera in dataset.cameras}
+        counted = histograms or count_images(dataset, episodes)
+        images = {
+            name: _widen_constant(level_stats(counted.counts[name], LEVELS)) for name in dataset.cameras
+        }
     for camera in dataset.cameras:
         stats[camera] = {name: value.reshape(3, 1, 1) for name, value in images[camera].items()}
     return {
@@ -97,26 +96,14 @@ def _vector_stats(parts: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     variance = sum(np.square(part - mean).sum(axis=0) for part in parts) / count
     least = np.min([part.min(axis=0) for part in parts], axis=0)
     most = np.max([part.max(axis=0) for part in parts], axis=0)
-    return _widen_constant(mean, np.sqrt(variance), least, most)
+    return {"mean": mean, "std": np.sqrt(variance), "min": least, "max": most}
 
 
-def _histogram_stats(counts: np.ndarray) -> dict[str, np.ndarray]:
-    values = np.arange(256) / 255
-    count = counts.sum(axis=1)
-    mean = counts @ values / count
-    variance = (counts * np.square(values - mean[:, None])).sum(axis=1) / count
-    seen = counts > 0
-    least, most = values[seen.argmax(axis=1)], values[255 - seen[:, ::-1].argmax(axis=1)]
-    return _widen_constant(mean, np.sqrt(variance), least, most)
-
-
-def _widen_constant(
-    mean: np.ndarray, std: np.ndarray, least: np.ndarray, most: np.ndarray
-) -> dict[str, np.ndarray]:
-    constant = least == most
+def _widen_constant(stats: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    constant = stats["min"] == stats["max"]
     return {
-        "mean": mean,
-        "std": np.where(constant, 1.0, std),
-        "min": least,
-        "max": np.where(constant, least + 1.0, most),
+        "mean": stats["mean"],
+        "std": np.where(constant, 1.0, stats["std"]),
+        "min": stats["min"],
+        "max": np.where(constant, stats["min"] + 1.0, stats["max"]),
     }

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
 from av.video.reformatter import ColorRange, VideoReformatter
 from PIL import Image
+
+from ur10e_act.dataset.pixel_counts import count_pixels
 
 # Every second frame is a key frame, as in lerobot's own files, and none refers to a later one: a random frame
 # costs two decodes at most. One thread, so that results do not depend on the number of cores. H.264 is the
@@ -17,7 +20,7 @@ from PIL import Image
 # presets than veryfast gain neither quality nor size.
 # x264's macroblock tree reads memory that it never wrote, so its result may differ from run to run; over two
 # frames it gains nothing. Without look-ahead the encoder also keeps no frames back.
-ENCODERS = {
+ENCODERS: dict[str, tuple[Literal["libx264", "libsvtav1"], dict[str, str]]] = {
     "h264": (
         "libx264",
         {"g": "2", "bf": "0", "crf": "18", "preset": "veryfast", "x264-params": "mbtree=0:rc-lookahead=0"},
@@ -39,7 +42,7 @@ class EpisodeEncoder:
         encoder, options = ENCODERS[codec]
         os.environ.setdefault("SVT_LOG", "1")  # errors only; it greets on stderr otherwise
         self._colours, self._rgb = VideoReformatter(), VideoReformatter()
-        self._container = av.open(str(path), "w")
+        self._container, self._closed = av.open(str(path), "w"), False
         self._stream = self._container.add_stream(encoder, fps, options=dict(options))
         self._stream.height, self._stream.width, self._stream.pix_fmt = shape[0], shape[1], "yuv420p"
         self._stream.codec_context.thread_count = 1
@@ -61,15 +64,15 @@ class EpisodeEncoder:
                 threads=1,
             )
             plane = self._rgb.reformat(frame, format="rgb0", threads=1).planes[0]
-            size = (frame.width, frame.height)
-            picture = Image.frombuffer("RGBX", size, plane, "raw", "RGBX", plane.line_size, 1)
+            pixels, size = np.frombuffer(memoryview(plane), np.uint8), (frame.width, frame.height)
+            image = Image.frombuffer("RGBX", size, pixels, "raw", "RGBX", plane.line_size, 1)
         else:
             self._check(frame.shape, frame.dtype)
             frame = np.ascontiguousarray(frame)
             yuv = av.VideoFrame.from_ndarray(frame, format="rgb24")
             yuv = self._colours.reformat(yuv, format="yuv420p", threads=1)
-            picture = Image.fromarray(frame)
-        self.counts += np.array(picture.histogram()[:768], np.int64).reshape(3, 256)
+            image = Image.fromarray(frame)
+        self.counts += count_pixels(image)
         yuv.pts = None  # the frames are counted, whatever they say
         self._container.mux(self._stream.encode(yuv))
         self.frames += 1
@@ -80,11 +83,11 @@ class EpisodeEncoder:
 
     def close(self) -> None:
         """Completes the file; again it does nothing."""
-        if self._container is None:
+        if self._closed:
             return
-        container, self._container = self._container, None
+        self._closed = True
         try:
             if self.frames:
-                container.mux(self._stream.encode())
+                self._container.mux(self._stream.encode())
         finally:
-            container.close()
+            self._container.close()

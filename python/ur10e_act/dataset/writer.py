@@ -2,7 +2,7 @@
 
 Many episodes share a data file (parquet) and a video file (mp4); each kind starts a new file when the next
 episode would make it larger than its limit. Memory holds one episode's vectors, and one frame, at a time.
-The dataset grows in a hidden folder beside the target; `close()` flushes it to disk and gives it its name.
+The dataset grows in a hidden directory beside the target; ``close()`` syncs it to disk and gives it its name.
 
 lerobot 0.4.4 and 0.6.1 read the result. It differs from theirs on purpose: statistics are those of all frames
 pooled (lerobot averages the episodes' quantiles, and 0.4.4 squares uint8 values for the images' std), and
@@ -11,13 +11,11 @@ parquet pages carry checksums.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,49 +24,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ur10e_act.atomic_io import exchange, sync, sync_tree
+from ur10e_act.atomic_io import Lock, replace_directory, sync_tree
+from ur10e_act.dataset.layout import BOOKKEEPING, CHUNK_FILES, DATA_PATH, VIDEO_PATH
+from ur10e_act.dataset.lerobot_statistics import image_stats, pooled_stats, vector_stats
+from ur10e_act.dataset.parquet_appender import EpisodeTable, ParquetAppender
+from ur10e_act.dataset.video_appender import VideoAppender
 from ur10e_act.dataset.video_encoder import ENCODERS, EpisodeEncoder
 from ur10e_act.errors import UserError
 
-DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
-VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
-EPISODES_PATH = "meta/episodes/chunk-000/file-000.parquet"
-EPISODES_A_ROW_GROUP = 100
-CHUNK_FILES = 1000  # files a folder
 MIB = 2**20
-QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
-QUANTILE_BINS = 10_000
-
-# What LeRobot adds to every dataset's features; the writer fills these columns itself.
-BOOKKEEPING = {
-    "timestamp": {"dtype": "float32", "shape": [1], "names": None},
-    "frame_index": {"dtype": "int64", "shape": [1], "names": None},
-    "episode_index": {"dtype": "int64", "shape": [1], "names": None},
-    "index": {"dtype": "int64", "shape": [1], "names": None},
-    "task_index": {"dtype": "int64", "shape": [1], "names": None},
-}
 
 
 class DatasetWriteError(UserError):
-    """An episode or a target folder that cannot be written; the message names it."""
-
-
-@dataclass
-class _OpenFile:
-    """Where one kind of file (data, or one camera's videos) stands."""
-
-    number: int = -1
-    size: int = 0  # bytes so far
-    frames: int = 0
-    writer: Any = None  # pq.ParquetWriter or av's output container
-
-    def indices(self) -> dict[str, int]:
-        return {"chunk_index": self.number // CHUNK_FILES, "file_index": self.number % CHUNK_FILES}
-
-    def close(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
-            self.writer = None
+    """An episode or a target directory that cannot be written; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +50,7 @@ class EncodedVideo:
 class DatasetWriter:
     """Writes one LeRobot v3.0 dataset; in a `with` block it is closed, or after an error discarded.
 
-    root: folder of the dataset; must not exist yet (or be empty), unless `overwrite`, which replaces an older
+    root: directory of the dataset; must be missing or empty, unless ``overwrite``, which replaces an older
         LeRobot dataset there at the end.
     fps: whole frames per second; frame i of an episode has timestamp i / fps s.
     features: as in info.json, feature name -> {"dtype", "shape", "names"}; dtype "video" with shape (H, W, 3)
@@ -121,15 +89,19 @@ class DatasetWriter:
         self.extra_files: dict[str, bytes] = {}  # path in the dataset -> content, written by close()
         self.num_episodes = self.num_frames = 0
 
-        self._tasks: dict[str, int] = {}
         self.image_counts: dict[str, np.ndarray] = {}
-        self._data = _OpenFile()
-        self._videos = {camera: _OpenFile() for camera in self.cameras}
-        self._episodes: pq.ParquetWriter | None = None
-        self._rows: list[dict[str, Any]] = []
-        self._table_fields = {name: self._field(name) for name in (*self.columns, *BOOKKEEPING)}
+        self._tasks: dict[str, int] = {}
+        self._table_features = {name: self.features[name] for name in self.columns} | BOOKKEEPING
+        self._staging = self.root.parent / f".{self.root.name}.partial"
         self._check_target()
-        self._claim_staging()
+        self._lock = self._claim_staging()
+        self._closed = False
+        self._data = ParquetAppender(self._staging, self._table_features, data_file_size_bytes)
+        self._videos = {
+            camera: VideoAppender(self._staging, camera, fps, video_file_size_bytes)
+            for camera in self.cameras
+        }
+        self._episodes = EpisodeTable(self._staging)
 
     def __enter__(self) -> DatasetWriter:
         return self
@@ -151,7 +123,7 @@ class DatasetWriter:
         Raises DatasetWriteError where the episode does not fit the features. Then, as after any other error,
         everything written so far is discarded and the writer is closed.
         """
-        if self._lock is None:
+        if self._closed:
             raise DatasetWriteError(f"{self.root}: this writer is closed")
         try:
             length = self._common_length(columns)
@@ -172,7 +144,7 @@ class DatasetWriter:
 
         The files are read, not taken. Raises as ``add_episode`` does.
         """
-        if self._lock is None:
+        if self._closed:
             raise DatasetWriteError(f"{self.root}: this writer is closed")
         try:
             return self._add_episode(columns, videos, task)
@@ -182,35 +154,39 @@ class DatasetWriter:
 
     def close(self) -> None:
         """Completes the dataset and gives it its name. Raises DatasetWriteError if it has no episodes."""
-        if self._lock is None:
+        if self._closed:
             return
         try:
             if not self.num_episodes:
                 raise DatasetWriteError(f"{self.root}: a dataset needs at least one episode")
-            for file in (self._data, *self._videos.values()):
-                file.close()
-            self._flush_rows()
-            self._episodes.close()
+            self._episodes.flush()
+            self._close_files()
             self._write_metadata()
             sync_tree(self._staging)
-            self._publish()
+            self._check_target()
+            replace_directory(self._staging, self.root, self.root.parent / f".{self.root.name}.replaced")
         except BaseException:
             self.discard()
             raise
-        os.close(self._lock)
-        self._lock = None
+        self._release()
 
     def discard(self) -> None:
         """Removes everything written so far; nothing appears under the dataset's name."""
-        if self._lock is None:
+        if self._closed:
             return
-        for file in (self._data, *self._videos.values()):
-            file.close()
-        if self._episodes is not None:
-            self._episodes.close()
+        self._close_files()
         shutil.rmtree(self._staging, ignore_errors=True)
-        os.close(self._lock)
-        self._lock = None
+        self._release()
+
+    def _close_files(self) -> None:
+        self._data.close()
+        for videos in self._videos.values():
+            videos.close()
+        self._episodes.close()
+
+    def _release(self) -> None:
+        self._lock.release()
+        self._closed = True
 
     def _check_target(self) -> None:
         if not self.root.exists() or (self.root.is_dir() and not any(self.root.iterdir())):
@@ -220,51 +196,42 @@ class DatasetWriter:
         if not (self.root / "meta" / "info.json").is_file():
             raise DatasetWriteError(f"{self.root} exists and is not a LeRobot dataset; it is left as it is")
 
-    def _claim_staging(self) -> None:
-        """Makes the hidden folder, or takes over what a killed writer left; a living one holds its lock."""
-        self._staging = self.root.parent / f".{self.root.name}.partial"
+    def _claim_staging(self) -> Lock:
+        """Makes the hidden directory, or clears what a killed writer left; a running one holds its lock."""
         try:
             self._staging.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DatasetWriteError(f"{self._staging}: cannot be created ({error.strerror})") from None
-        self._lock: int | None = os.open(self._staging, os.O_RDONLY)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = Lock(self._staging)
         except BlockingIOError:
-            os.close(self._lock)
-            self._lock = None
             raise DatasetWriteError(f"{self.root}: another process is writing this dataset") from None
         for leftover in self._staging.iterdir():
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        return lock
 
-    def _field(self, name: str) -> pa.Field:
-        feature = BOOKKEEPING.get(name) or self.features[name]
-        dtype = pa.from_numpy_dtype(np.dtype(feature["dtype"]))
-        width = feature["shape"][0]
-        return pa.field(name, dtype if width == 1 else pa.list_(dtype, width))
-
-    def _add_episode(self, columns, videos, task) -> int:
+    def _add_episode(
+        self, columns: Mapping[str, np.ndarray], videos: Mapping[str, EncodedVideo], task: str
+    ) -> int:
         self._check_names("images", videos, self.cameras)
         values = self._checked_columns(columns, task)
         length = len(values["index"])
         row: dict[str, Any] = {"episode_index": self.num_episodes, "tasks": [task], "length": length}
-        stats = {name: _vector_stats(array) for name, array in values.items()}
+        stats = {name: vector_stats(array) for name, array in values.items()}
 
-        row |= {f"data/{key}": number for key, number in self._write_data(values).items()}
+        row |= {f"data/{key}": number for key, number in self._data.append(values).items()}
         row |= {"dataset_from_index": self.num_frames, "dataset_to_index": self.num_frames + length}
         for camera in self.cameras:
             video = videos[camera]
-            place = self._append_video(camera, video.path, length)
+            place = self._videos[camera].append(video.path, length)
             row |= {f"videos/{camera}/{key}": value for key, value in place.items()}
-            stats[camera] = _image_stats(video.counts, length)
+            stats[camera] = image_stats(video.counts, length)
             self.image_counts[camera] = self.image_counts.get(camera, 0) + video.counts
         for name in (*self.features, *BOOKKEEPING):
             row |= {f"stats/{name}/{key}": value for key, value in stats[name].items()}
         row |= {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
 
-        self._rows.append(row)
-        if len(self._rows) == EPISODES_A_ROW_GROUP:
-            self._flush_rows()
+        self._episodes.append(row)
         self._tasks.setdefault(task, len(self._tasks))
         self.num_episodes += 1
         self.num_frames += length
@@ -289,7 +256,8 @@ class DatasetWriter:
             )
         return next(iter(lengths.values()))
 
-    def _checked_columns(self, columns, task) -> dict[str, np.ndarray]:
+    def _checked_columns(self, columns: Mapping[str, np.ndarray], task: str) -> dict[str, np.ndarray]:
+        """All columns of the table, (n, D) each in its feature's dtype."""
         where, length = self._where, self._common_length(columns)
         if not task.strip():
             raise DatasetWriteError(f"{where}: the task's text is empty")
@@ -316,40 +284,6 @@ class DatasetWriter:
         }
         return values
 
-    def _parquet_writer(self, path: str, schema: pa.Schema) -> pq.ParquetWriter:
-        target = self._staging / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return pq.ParquetWriter(target, schema, compression="snappy", write_page_checksum=True)
-
-    def _write_data(self, values: dict[str, np.ndarray]) -> dict[str, int]:
-        """Appends the episode's rows as one row group; returns the file's place."""
-        arrays = []
-        for name in self._table_fields:
-            flat = pa.array(values[name].ravel())
-            width = values[name].shape[1]
-            arrays.append(flat if width == 1 else pa.FixedSizeListArray.from_arrays(flat, width))
-        table = pa.Table.from_arrays(arrays, schema=pa.schema(self._table_fields.values()))
-
-        file = self._data
-        size = sum(array.nbytes for array in values.values())
-        if file.writer is None or file.size + size > self.data_limit:
-            file.close()
-            file.number, file.size = file.number + 1, 0
-            file.writer = self._parquet_writer(DATA_PATH.format(**file.indices()), table.schema)
-        file.writer.write_table(table, row_group_size=len(table))
-        file.size += size
-        return file.indices()
-
-    def _flush_rows(self) -> None:
-        """Appends the buffered episodes' rows to meta/episodes as one row group."""
-        if not self._rows:
-            return
-        table = pa.table({key: pa.array([row[key] for row in self._rows]) for key in self._rows[0]})
-        if self._episodes is None:
-            self._episodes = self._parquet_writer(EPISODES_PATH, table.schema)
-        self._episodes.write_table(table)
-        self._rows.clear()
-
     def _encode(self, camera: str, frames: Iterable[np.ndarray], length: int) -> EncodedVideo:
         where = f"{self.root.name}, episode {self.num_episodes}, {camera}"
         path = self._staging / f"{camera}.mp4"
@@ -364,43 +298,6 @@ class DatasetWriter:
         if encoder.frames != length:
             raise DatasetWriteError(f"{where}: {encoder.frames} images for {length} frames")
         return EncodedVideo(path, encoder.counts)
-
-    def _append_video(self, camera: str, episode: Path, length: int) -> dict:
-        """Appends the episode's mp4 to the camera's video, packet by packet; returns its place."""
-        file = self._videos[camera]
-        with av.open(str(episode)) as source:
-            # The limit counts images alone, so that a finished file still tells how full it is.
-            size = sum(packet.size for packet in source.demux(video=0) if packet.dts is not None)
-        if file.writer is None or file.size + size > self.video_limit:
-            file.close()
-            file.number, file.size, file.frames = file.number + 1, 0, 0
-        self._append_packets(file, camera, episode)
-        place = {
-            **file.indices(),
-            "from_timestamp": file.frames / self.fps,
-            "to_timestamp": (file.frames + length) / self.fps,
-        }
-        file.size += size
-        file.frames += length
-        return place
-
-    def _append_packets(self, file: _OpenFile, camera: str, episode: Path) -> None:
-        if file.writer is None:
-            target = self._staging / VIDEO_PATH.format(video_key=camera, **file.indices())
-            target.parent.mkdir(parents=True, exist_ok=True)
-            file.writer = av.open(str(target), "w", options={"movflags": "+faststart", "fflags": "+bitexact"})
-        with av.open(str(episode)) as source:
-            stream = source.streams.video[0]
-            if not file.writer.streams.video:
-                file.writer.add_stream_from_template(stream, opaque=True)
-            # The episode was encoded by itself: it starts with a key frame wherever it lies in the file.
-            offset = round(Fraction(file.frames, self.fps) / stream.time_base)
-            for packet in source.demux(stream):
-                if packet.dts is None:
-                    continue
-                packet.pts, packet.dts = packet.pts + offset, packet.dts + offset
-                packet.stream = file.writer.streams.video[0]
-                file.writer.mux(packet)
 
     def _write_metadata(self) -> None:
         features: dict[str, Any] = {}
@@ -441,71 +338,15 @@ class DatasetWriter:
         pq.write_table(_task_table(self._tasks), meta / "tasks.parquet", write_page_checksum=True)
 
     def _pooled_stats(self) -> dict[str, dict[str, list]]:
-        """Statistics over all frames: of images from their histograms, of columns from the files written.
-
-        Quantiles of columns are exact to one of QUANTILE_BINS equal steps from minimum to maximum: two passes
-        over the files, and no more memory than one episode takes.
-        """
+        """Statistics over all frames: of images from their counts, of columns from the files written."""
         stats = {}
         for name in (*self.features, *BOOKKEEPING):
             if name in self.cameras:
-                stats[name] = _image_stats(self.image_counts[name], self.num_frames)
-                continue
-            low = high = None
-            total = 0.0
-            for array in self._read_back(name):
-                low = array.min(0) if low is None else np.minimum(low, array.min(0))
-                high = array.max(0) if high is None else np.maximum(high, array.max(0))
-                total = total + array.sum(0)
-            mean, span = total / self.num_frames, np.where(high > low, high - low, 1.0)
-            squares = 0.0
-            histogram = np.zeros((len(low), QUANTILE_BINS), np.int64)
-            for array in self._read_back(name):
-                squares = squares + ((array - mean) ** 2).sum(0)
-                bins = np.minimum((array - low) / span * QUANTILE_BINS, QUANTILE_BINS - 1).astype(np.int64)
-                for dimension, row in enumerate(histogram):
-                    row += np.bincount(bins[:, dimension], minlength=QUANTILE_BINS)
-            quantiles = {}
-            for key, share in QUANTILES.items():
-                place = [_histogram_quantile(row, share) for row in histogram]
-                quantiles[key] = np.minimum(low + np.array(place) / QUANTILE_BINS * span, high)
-            integer = np.dtype(self._numpy_dtype(name)).kind in "iub"
-            extremes = (low.astype(np.int64), high.astype(np.int64)) if integer else (low, high)
-            stats[name] = {
-                "min": extremes[0].tolist(),
-                "max": extremes[1].tolist(),
-                "mean": mean.tolist(),
-                "std": np.sqrt(squares / self.num_frames).tolist(),
-                "count": [self.num_frames],
-                **{key: value.tolist() for key, value in quantiles.items()},
-            }
+                stats[name] = image_stats(self.image_counts[name], self.num_frames)
+            else:
+                read = partial(self._data.read_back, name)
+                stats[name] = pooled_stats(read, self._table_features[name], self.num_frames)
         return stats
-
-    def _numpy_dtype(self, name: str) -> str:
-        return (BOOKKEEPING.get(name) or self.features[name])["dtype"]
-
-    def _read_back(self, name: str) -> Iterable[np.ndarray]:
-        """The column's values, float64 (n, D), an episode at a time."""
-        for path in sorted((self._staging / "data").glob("*/*.parquet")):
-            file = pq.ParquetFile(path)
-            for group in range(file.num_row_groups):
-                column = file.read_row_group(group, columns=[name]).column(0).combine_chunks()
-                flat = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
-                yield flat.to_numpy(zero_copy_only=False).astype(np.float64).reshape(len(column), -1)
-
-    def _publish(self) -> None:
-        """Renames the finished folder; an older dataset steps aside first and is removed last."""
-        older = self.root.parent / f".{self.root.name}.replaced"
-        shutil.rmtree(older, ignore_errors=True)
-        self._check_target()
-        if self.root.exists() and exchange(self._staging, self.root):
-            self._staging.rename(older)
-        else:
-            if self.root.exists():
-                self.root.rename(older)
-            self._staging.rename(self.root)
-        sync(self.root.parent)
-        shutil.rmtree(older, ignore_errors=True)
 
 
 def _checked_feature(name: str, feature: Mapping[str, Any]) -> dict[str, Any]:
@@ -522,50 +363,6 @@ def _checked_feature(name: str, feature: Mapping[str, Any]) -> dict[str, Any]:
     elif isinstance(names, (list, tuple)) and len(names) != shape[0]:
         raise DatasetWriteError(f"feature {name}: {len(names)} names for {shape[0]} values")
     return {"dtype": dtype, "shape": shape, "names": list(names) if isinstance(names, tuple) else names}
-
-
-def _vector_stats(array: np.ndarray) -> dict[str, list]:
-    """LeRobot's statistics of one episode's column (n, D), each a list of D numbers."""
-    exact = array.astype(np.int64 if array.dtype.kind in "iub" else np.float64)
-    values = array.astype(np.float64)
-    return {
-        "min": exact.min(0).tolist(),
-        "max": exact.max(0).tolist(),
-        "mean": values.mean(0).tolist(),
-        "std": values.std(0).tolist(),
-        "count": [len(array)],
-        **{key: np.quantile(values, share, axis=0).tolist() for key, share in QUANTILES.items()},
-    }
-
-
-def _image_stats(counts: np.ndarray, frames: int) -> dict[str, list]:
-    """Statistics in [0, 1], shape (3, 1, 1) each, from how often each of the 256 levels occurs, (3, 256)."""
-    levels = np.arange(256)
-    pixels = counts.sum(1)
-    mean = counts @ levels / pixels
-    variance = (counts * (levels - mean[:, None]) ** 2).sum(1) / pixels
-    cumulative = counts.cumsum(1)
-    results = {
-        "min": (counts > 0).argmax(1),
-        "max": 255 - (counts[:, ::-1] > 0).argmax(1),
-        "mean": mean,
-        "std": np.sqrt(variance),
-    }
-    quantiles = {key: (cumulative < share * pixels[:, None]).sum(1) for key, share in QUANTILES.items()}
-    shaped = {key: (value / 255).reshape(3, 1, 1).tolist() for key, value in (results | quantiles).items()}
-    return {
-        **{key: shaped[key] for key in results},
-        "count": [frames],
-        **{key: shaped[key] for key in quantiles},
-    }
-
-
-def _histogram_quantile(histogram: np.ndarray, share: float) -> float:
-    """Where, in bins from the left, `share` of the counts is reached."""
-    cumulative = histogram.cumsum()
-    target = share * cumulative[-1]
-    number = int(np.searchsorted(cumulative, target))
-    return number + (target - (cumulative[number] - histogram[number])) / histogram[number]
 
 
 def _task_table(tasks: dict[str, int]) -> pa.Table:

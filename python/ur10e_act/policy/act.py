@@ -233,8 +233,9 @@ class ACTLoss(nn.Module):
         l1_loss = (F.l1_loss(inputs[ACTION], predicted, reduction="none") * valid).mean()
         if not config.use_vae:
             return {"loss": l1_loss, "l1_loss": l1_loss.detach()}
-        # KL divergence of the latent from the standard normal: summed over its dimensions, mean over the
-        # batch.
+        if mean is None or log_variance is None:
+            raise ValueError("the losses of a VAE need the policy in training mode")
+        # KL divergence of the latent from the standard normal: summed over dimensions, mean over the batch.
         kld_loss = (-0.5 * (1 + log_variance - mean.pow(2) - log_variance.exp())).sum(-1).mean()
         loss = l1_loss + kld_loss * config.kl_weight
         return {"loss": loss, "l1_loss": l1_loss.detach(), "kld_loss": kld_loss.detach()}

@@ -8,7 +8,7 @@ import torch
 
 from ur10e_act.dataset import statistics as stats_module
 from ur10e_act.dataset.lerobot_dataset import open_dataset
-from ur10e_act.dataset.statistics import Moments, compute_stats, image_moments
+from ur10e_act.dataset.statistics import PixelHistograms, compute_stats, count_images
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 NAMES = ["h264_deleted_by_lerobot_0_4_4", "image_deleted_by_lerobot_0_4_4"]
@@ -53,7 +53,7 @@ def test_ranks_that_share_the_images_get_the_same_bits(monkeypatch):
     dataset = open_dataset([FIXTURES / NAMES[0]])
     alone = compute_stats(dataset, range(4), "dataset")
     monkeypatch.setattr(stats_module, "FRAMES_AT_A_TIME", 5)
-    parts = [image_moments(dataset, episodes) for episodes in ([3, 0], [1], [2])]
+    parts = [count_images(dataset, episodes) for episodes in ([3, 0], [1], [2])]
     merged = parts[2].merge(parts[0]).merge(parts[1])
     shared = compute_stats(dataset, range(4), "dataset", merged)
     for feature, values in alone.items():
@@ -85,7 +85,7 @@ def test_memory_is_bounded_by_the_batch(monkeypatch):
         "read",
         lambda camera, e, frames: (asked.append(len(frames)), read(camera, e, frames))[1],
     )
-    image_moments(dataset, range(4))
+    count_images(dataset, range(4))
     assert max(asked) == stats_module.FRAMES_AT_A_TIME
     assert sum(asked) == dataset.num_frames * len(dataset.cameras)
 
@@ -100,8 +100,8 @@ def test_a_dimension_that_never_changes_becomes_harmless(monkeypatch):
     assert 0 < action["std"][4] < 1
     assert torch.equal(action["max"][:4], action["min"][:4] + 1)
     assert action["max"][4] == 6
-    black = Moments({camera: np.zeros((3, 256), dtype=np.int64) for camera in dataset.cameras})
-    for counts in black.histograms.values():
+    black = PixelHistograms({camera: np.zeros((3, 256), dtype=np.int64) for camera in dataset.cameras})
+    for counts in black.counts.values():
         counts[:, 0] = 1000
     camera = compute_stats(dataset, [0], "dataset", black)[dataset.cameras[0]]
     assert camera["std"].flatten().tolist() == [1, 1, 1]

@@ -16,7 +16,8 @@ import pytest
 from conftest import ROOT
 
 from ur10e_act.dataset.lerobot_dataset import ChunkDataset, open_dataset
-from ur10e_act.dataset.writer import QUANTILE_BINS, DatasetWriteError, DatasetWriter
+from ur10e_act.dataset.lerobot_statistics import QUANTILE_BINS
+from ur10e_act.dataset.writer import DatasetWriteError, DatasetWriter
 
 HEIGHT, WIDTH, FPS = 64, 96, 10
 CAMERAS = ("observation.images.top", "observation.images.wrist_left")
@@ -134,7 +135,7 @@ def test_files_roll_over_by_size_each_kind_for_itself(tmp_path: Path) -> None:
 
 
 def test_file_numbers_go_on_in_the_next_chunk_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ur10e_act.dataset.writer.CHUNK_FILES", 2)
+    monkeypatch.setattr("ur10e_act.dataset.layout.CHUNK_FILES", 2)
     root = write(tmp_path / "dataset", data_file_size_bytes=1, video_file_size_bytes=1)
     expected = [f"data/chunk-00{i}/file-00{j}.parquet" for i in (0, 1) for j in (0, 1)]
     assert sorted(str(path.relative_to(root)) for path in root.glob("data/*/*")) == expected
