@@ -10,7 +10,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python"))
 
-from ur10e_act.dataset.lerobot_dataset import ChunkDataset, DatasetError, open_dataset
+from ur10e_act.dataset.dataset_error import DatasetError
+from ur10e_act.dataset.lerobot_dataset import ChunkDataset, open_dataset
 
 EXACT = ("observation.state", "action", "action_is_pad", "timestamp", "frame_index", "episode_index", "index")
 EXACT += ("task_index", "task")

@@ -23,22 +23,14 @@ import pyarrow.parquet as pq
 from av.video.reformatter import VideoReformatter
 from PIL import Image
 
+from ur10e_act.dataset.dataset_error import DatasetError, damaged
 from ur10e_act.dataset.resize import resize_frames
-from ur10e_act.errors import UserError, one_line
+from ur10e_act.errors import one_line
 
 TOLERANCE_S = 1e-4  # LeRobotDataset's default: a frame farther away in time is another frame.
 SEEK_COST_FRAMES = 4  # A seek (flush, refill the decoder) costs about as much as decoding this many frames.
 MAX_OPEN_FILES = 16  # Per process. One decoder holds some 10 MB at 480x640.
 MAX_CACHED_IMAGE_BYTES = 128 * 2**20  # Per process: compressed images of the row groups read last.
-
-
-class DatasetError(UserError):
-    """A dataset that cannot be used; the message is one line and names the file and the remedy."""
-
-
-def damaged(path: Path, what: str) -> DatasetError:
-    """The error for a file that is not what it was when it was written."""
-    return DatasetError(f"{path}: {what}; copy it again from where it was recorded, or record it again")
 
 
 class FrameReader(Protocol):

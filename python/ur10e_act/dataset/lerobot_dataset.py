@@ -16,22 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ur10e_act.dataset.dataset_error import DatasetError
 from ur10e_act.dataset.features import ACTION, STATE
-from ur10e_act.dataset.frame_reader import DatasetError, DatasetFrames, FrameReader
-from ur10e_act.dataset.metadata import DatasetFolder, Feature
+from ur10e_act.dataset.frame_reader import DatasetFrames, FrameReader
+from ur10e_act.dataset.info import Feature, read_info
+from ur10e_act.dataset.metadata import DatasetFolder
 from ur10e_act.errors import run_cli
-
-__all__ = [
-    "ACTION",
-    "STATE",
-    "ChunkDataset",
-    "DatasetError",
-    "Episode",
-    "Feature",
-    "LeRobotV3Dataset",
-    "open_dataset",
-    "split_episodes",
-]
 
 
 @dataclass(frozen=True)
@@ -59,17 +49,16 @@ class LeRobotV3Dataset:
         tasks: texts by task_index.
         frames: the FrameReader.
         fingerprint: hex sha256 over features, vectors, meta/episodes (with its image statistics) and sizes of
-        video
-            files. Independent of where the folders are, of file times, and of the cameras and image size
-            asked for.
+            video files. Independent of where the directories are, of file times, and of the cameras and image
+            size asked for.
     """
 
     def __init__(
         self, folders: Sequence[DatasetFolder], cameras: tuple[str, ...], image_size: tuple[int, int] | None
     ) -> None:
-        first = folders[0]
+        first = folders[0].info
         self.fps: int = first.fps
-        self.robot_type: str = ", ".join(dict.fromkeys(folder.robot_type for folder in folders))
+        self.robot_type: str = ", ".join(dict.fromkeys(folder.info.robot_type for folder in folders))
         self.features: dict[str, Feature] = first.features
         self.cameras = cameras
         recorded = {camera: first.features[camera].height_width for camera in cameras}
@@ -87,7 +76,7 @@ class LeRobotV3Dataset:
         texts = [task for folder in folders for task in folder.tasks]
         self.tasks = tuple(texts if len(folders) == 1 else dict.fromkeys(texts))
         if len(folders) == 1:
-            self._task_index = first.task_index
+            self._task_index = folders[0].task_index
         else:
             numbers = {task: number for number, task in enumerate(self.tasks)}
             renumbered = [
@@ -101,7 +90,7 @@ class LeRobotV3Dataset:
         self.num_frames = 0
         for folder in folders:
             for length, tasks in zip(folder.lengths.tolist(), folder.episode_tasks, strict=True):
-                episodes.append(Episode(len(episodes), length, tasks, folder.path, self.num_frames))
+                episodes.append(Episode(len(episodes), length, tasks, folder.info.root, self.num_frames))
                 self.num_frames += length
         self.episodes: tuple[Episode, ...] = tuple(episodes)
         segments = {camera: [s for f in folders for s in f.segments[camera]] for camera in cameras}
@@ -154,12 +143,11 @@ def open_dataset(
     for path in paths:
         if known.setdefault(path.resolve(), path) is not path:
             raise DatasetError(f"{path}: given twice; name each folder once")
-    folders = [DatasetFolder(path) for path in paths]
-    for folder in folders[1:]:
-        folder.refuse_differences(folders[0])
-    chosen = folders[0].choose_cameras(cameras)
-    for folder in folders:
-        folder.load(chosen)
+    infos = [read_info(path) for path in paths]
+    for info in infos[1:]:
+        info.refuse_differences(infos[0])
+    chosen = infos[0].choose_cameras(cameras)
+    folders = [DatasetFolder(info, chosen) for info in infos]
     height_width = (int(image_size[0]), int(image_size[1])) if image_size is not None else None
     return LeRobotV3Dataset(folders, chosen, height_width)
 
@@ -265,8 +253,8 @@ def split_episodes(
     available = sorted(set(episodes))
     if len(available) < 2:
         raise DatasetError(
-            f"{len(available)} episode(s) cannot be divided into training and held-out ones; record at "
-            "least two"
+            f"{len(available)} episode(s) cannot be divided into training and held-out ones; "
+            "record at least two"
         )
     if held_out_episodes is None:
         count = max(1, round(held_out_fraction * len(available)))
@@ -280,8 +268,7 @@ def split_episodes(
         if missing:
             raise DatasetError(
                 f"held_out_episodes names episode {missing[0]}, which is not among the {len(available)} "
-                "episodes used "
-                f"({available[0]} to {available[-1]}); correct the list"
+                f"episodes used ({available[0]} to {available[-1]}); correct the list"
             )
         if not held_out:
             raise DatasetError(

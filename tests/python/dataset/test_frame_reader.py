@@ -11,13 +11,9 @@ import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from ur10e_act.dataset import frame_reader as frames_module
-from ur10e_act.dataset.frame_reader import (
-    DatasetError,
-    DatasetFrames,
-    VideoSegment,
-    probe_video,
-    resize_frames,
-)
+from ur10e_act.dataset.dataset_error import DatasetError
+from ur10e_act.dataset.frame_reader import DatasetFrames, VideoSegment, probe_video
+from ur10e_act.dataset.resize import resize_frames
 
 FPS = 20
 # name: codec and encoder options; B-frames and scene cuts come from x264's and x265's defaults

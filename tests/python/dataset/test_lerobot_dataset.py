@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from ur10e_act.dataset.lerobot_dataset import ChunkDataset, DatasetError, open_dataset, split_episodes
+from ur10e_act.dataset.dataset_error import DatasetError
+from ur10e_act.dataset.lerobot_dataset import ChunkDataset, open_dataset, split_episodes
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 # What lerobot 0.4.4 and 0.6.1 (torchcodec) read from each fixture: tests/reference/write_fixtures.py.

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ur10e_act.dataset.dataset_error import DatasetError
 from ur10e_act.dataset.frame_reader import probe_video
-from ur10e_act.dataset.lerobot_dataset import DatasetError, open_dataset
-from ur10e_act.dataset.metadata import fill_template
+from ur10e_act.dataset.info import fill_template
+from ur10e_act.dataset.lerobot_dataset import open_dataset
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 VIDEOS = "h264_deleted_by_lerobot_0_4_4"  # 4 episodes in 2 data files; camera files 0 (AV1) and 1 (h264)
