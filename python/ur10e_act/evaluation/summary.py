@@ -205,7 +205,7 @@ def read_summary(directory: Path) -> EvalSummary:
         raise UserError(f"{path}: cannot be read ({error}); run offline_eval.py again") from None
     try:
         summary: EvalSummary = _parse(raw, EvalSummary, "")
-        _check_joints_and_offsets(summary)
+        _check_figures(summary)
     except ValueError as error:
         raise UserError(f"{path}: {error}; run offline_eval.py again") from None
     return summary
@@ -241,8 +241,15 @@ def _parse(value: Any, hint: Any, key: str) -> Any:
     raise ValueError(f"'{key}' is {type(value).__name__}, not {wanted}")
 
 
-def _check_joints_and_offsets(summary: EvalSummary) -> None:
-    """Raise ValueError where a joint or an offset has no figure: readers look them up without asking."""
+def _check_figures(summary: EvalSummary) -> None:
+    """Raise ValueError where a joint, an offset or a whole list has no figure: readers do not ask again."""
+    for key, entries in (
+        ("joints", summary.joints),
+        ("per_episode", summary.per_episode),
+        ("latency_ms.samples", summary.latency_ms.samples),
+    ):
+        if not entries:
+            raise ValueError(f"'{key}' is empty")
     for kind, errors in (("mae", summary.mae), ("chunk_mae", summary.chunk_mae)):
         for figures in (errors, errors.baselines.hold_position, errors.baselines.mean_action):
             for joint in summary.joints:
@@ -251,3 +258,6 @@ def _check_joints_and_offsets(summary: EvalSummary) -> None:
     by_offset = dataclasses.asdict(summary.chunk_mae.by_offset)
     if len({len(column) for column in by_offset.values()}) > 1:
         raise ValueError("'chunk_mae.by_offset' has columns of different lengths")
+    offsets, series = summary.chunk_mae.by_offset.reached()
+    if not offsets or "policy" not in series:
+        raise ValueError("'chunk_mae.by_offset' lacks errors of the policy")

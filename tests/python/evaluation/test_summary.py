@@ -14,6 +14,7 @@ def test_what_is_read_is_written_back_byte_for_byte(tmp_path):
     summary = example_summary()
     summary["held_out"] = "unknown"
     summary["chunk_mae"]["by_offset"]["policy"][2] = None
+    summary["chunk_mae"]["by_offset"]["frames"][2] = 0
     summary["mae"]["baselines"]["mean_action"] = {"overall": None, "per_joint": {"elbow": None, "gripper": 1}}
     write_summary(tmp_path, summary)
     assert to_json(read_summary(tmp_path)) == (tmp_path / "summary.json").read_text()
@@ -45,6 +46,11 @@ MISSING = object()
         ("dataset.cameras", {"top": [48]}, "'dataset.cameras.top' is list, not "),
         ("settings", [], "'settings' is list, not Settings"),
         ("joints", ["elbow", "wrist"], "has no 'mae' of 'wrist'"),
+        ("joints", [], "'joints' is empty"),
+        ("per_episode", [], "'per_episode' is empty"),
+        ("latency_ms.samples", [], "'latency_ms.samples' is empty"),
+        ("chunk_mae.by_offset.policy", [0.1, None, 0.2], "'chunk_mae.by_offset' lacks errors of the policy"),
+        ("chunk_mae.by_offset.frames", [0, 0, 0], "'chunk_mae.by_offset' lacks errors of the policy"),
     ],
 )
 def test_missing_and_mistyped_entries_are_named(tmp_path, key, value, message):
