@@ -48,18 +48,23 @@ def exchange(first: Path, second: Path) -> bool:
     return call is not None and call(here, os.fsencode(first), here, os.fsencode(second), swap) == 0
 
 
-def replace_directory(new: Path, target: Path, old: Path) -> None:
+def replace_directory(
+    new: Path, target: Path, old: Path, before_gap: Callable[[], None] = lambda: None
+) -> None:
     """Give the directory ``new`` the name ``target``, and remove what had that name.
 
     All three lie on one file system. Where it can exchange two names, ``target`` is whole at every moment.
-    Where it cannot, there is none between two renames; killed there, the former one stands at ``old``.
+    Where it cannot, there is none between two renames, and ``before_gap`` is called before them; killed
+    there, the former one stands at ``old``.
     """
     shutil.rmtree(old, ignore_errors=True)
-    if target.exists() and exchange(new, target):
+    if not target.exists():
+        os.rename(new, target)
+    elif exchange(new, target):
         os.rename(new, old)
     else:
-        if target.exists():
-            os.rename(target, old)
+        before_gap()
+        os.rename(target, old)
         os.rename(new, target)
     sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)

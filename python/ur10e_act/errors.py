@@ -17,9 +17,10 @@ class TryAgain(UserError):
 TRY_AGAIN_STATUS = 75  # as in sysexits.h: OSMO's exitActions can tell it from what somebody must fix
 
 
-def one_line(error: object) -> str:
-    """The text of an error as one line; its class where it has no text."""
-    return " ".join(str(error).split()) or type(error).__name__
+def one_line(error: object, limit: int | None = None) -> str:
+    """The text of an error as one line, cut after ``limit`` characters; its class where it has no text."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if limit is None or len(text) <= limit else text[:limit] + " ..."
 
 
 def run_cli(main: Callable[[], int | None]) -> None:

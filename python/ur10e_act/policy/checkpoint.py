@@ -6,9 +6,10 @@
                        000500/training_state/     state.pt
                        last -> 000500, best -> 000500
 
-A folder gets its final name only when all of it is on disk, and the links move by one rename, so ``last``
-and ``best`` never vanish and never lead to half a checkpoint. Hidden entries are what a killed save left
-behind; the next save removes them. Only one process may save into a folder.
+A directory gets its final name only when all of it is on disk, and the links move by one rename, so ``last``
+and ``best`` never vanish and never lead to half a checkpoint. Where the file system cannot exchange two
+directories, the links lead to a standby copy while a checkpoint of the same step is replaced. Hidden entries
+are what a killed save left behind; the next save removes them. Only one process may save into a directory.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ur10e_act.atomic_io import sync, sync_tree
+from ur10e_act.atomic_io import replace_directory, sync, sync_tree
 from ur10e_act.config import Config, save_config
 from ur10e_act.errors import UserError
 from ur10e_act.policy.act import statistics
@@ -139,8 +140,7 @@ def save_checkpoint(
             shutil.copyfile(metrics, writing / "training_state" / METRICS_FILE)
         sync_tree(writing)
         _publish(root, name)
-        # ``best`` first: a run resumed from a ``last`` that believes this step to be the best would never
-        # set it.
+        # ``best`` first: a run resumed from a ``last`` that takes this step for the best would never set it.
         for link in LINKS if best else ("last",):
             _point(root, link, name)
         _rotate(root, keep)
@@ -161,25 +161,20 @@ def _write_training_state(path: Path, training_state: Mapping[str, Any]) -> None
 
 
 def _publish(root: Path, name: str) -> None:
-    """Give the complete folder ``.writing-NAME`` its name, replacing a checkpoint of that name."""
+    """Give the complete directory ``.writing-NAME`` its name, replacing a checkpoint of that name."""
+    writing, standby = root / (WRITING + name), root / (STANDBY + name)
     linked = [link for link in LINKS if _target(root, link) == name]
-    if linked:
-        # Two renames replace a folder, and between them the links would lead nowhere.
-        standby = root / (STANDBY + name)
-        shutil.copytree(root / (WRITING + name), standby)
-        sync_tree(standby)
+
+    def stand_by() -> None:
+        if linked:
+            shutil.copytree(writing, standby)
+            sync_tree(standby)
         for link in linked:
             _point(root, link, standby.name)
-    _swap_in(root, name)
+
+    replace_directory(writing, root / name, root / (REMOVING + name), before_gap=stand_by)
     for link in linked:
         _point(root, link, name)
-
-
-def _swap_in(root: Path, name: str) -> None:
-    if (root / name).exists():
-        os.rename(root / name, root / (REMOVING + name))
-    os.rename(root / (WRITING + name), root / name)
-    sync(root)
 
 
 def _clean_up(root: Path) -> None:
@@ -194,9 +189,11 @@ def _clean_up(root: Path) -> None:
         if target.startswith(STANDBY):
             name = target.removeprefix(STANDBY)
             if not (root / name).exists():
-                shutil.copytree(root / target, root / (WRITING + name))
-                sync_tree(root / (WRITING + name))
-                _swap_in(root, name)
+                writing = root / (WRITING + name)
+                shutil.copytree(root / target, writing)
+                sync_tree(writing)
+                os.rename(writing, root / name)
+                sync(root)
             _point(root, link, name)
     for entry in root.glob(f"{STANDBY}*"):
         shutil.rmtree(entry)

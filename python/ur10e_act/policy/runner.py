@@ -16,8 +16,10 @@ from lerobot.policies.act.modeling_act import ACTPolicy
 
 from ur10e_act.dataset.features import STATE
 from ur10e_act.dataset.resize import resize_frames
-from ur10e_act.errors import UserError
+from ur10e_act.errors import UserError, one_line
 from ur10e_act.policy.checkpoint import find_checkpoint
+
+MESSAGE_LIMIT = 240  # characters: torch lists every tensor that does not fit
 
 
 def pick_device(name: str) -> torch.device:
@@ -33,12 +35,6 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def shorten(error: BaseException) -> str:
-    """The beginning of an error's text, in one line: torch lists every tensor that does not fit."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= 240 else text[:240] + " ..."
-
-
 def load_policy(pretrained_dir: Path, n_action_steps: int | None, ensemble_coeff: float | None) -> ACTPolicy:
     """Stock ``ACTPolicy.from_pretrained`` on the CPU, offline, with the way of running set in its config."""
     settings, weights = pretrained_dir / "config.json", pretrained_dir / "model.safetensors"
@@ -46,7 +42,9 @@ def load_policy(pretrained_dir: Path, n_action_steps: int | None, ensemble_coeff
         config = PreTrainedConfig.from_pretrained(pretrained_dir, cli_overrides=["--device=cpu"])
     # draccus raises many types for a config.json of another version; all mean the same to the user.
     except (Exception, SystemExit) as error:
-        raise UserError(f"{settings}: lerobot 0.3.2 cannot read it ({shorten(error)})") from None
+        raise UserError(
+            f"{settings}: lerobot 0.3.2 cannot read it ({one_line(error, MESSAGE_LIMIT)})"
+        ) from None
     if not isinstance(config, ACTConfig):
         raise UserError(f"{settings}: policy type {config.type!r}; only act can be run here")
     if (
@@ -74,7 +72,7 @@ def load_policy(pretrained_dir: Path, n_action_steps: int | None, ensemble_coeff
         with contextlib.redirect_stdout(io.StringIO()):
             return ACTPolicy.from_pretrained(pretrained_dir, config=config, strict=True)
     except Exception as error:
-        raise UserError(f"{weights}: cannot be loaded ({shorten(error)})") from None
+        raise UserError(f"{weights}: cannot be loaded ({one_line(error, MESSAGE_LIMIT)})") from None
 
 
 class PolicyRunner:
