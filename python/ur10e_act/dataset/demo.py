@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ur10e_act.dataset.features import ACTION, CAMERA_PREFIX, STATE
 from ur10e_act.dataset.writer import DatasetWriter
 from ur10e_act.errors import UserError, run_cli
 
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow", "wrist_1", "wrist_2", "wrist_3")
 STATE_NAMES = (*JOINTS, "gripper")
-TOP, WRIST = "observation.images.top", "observation.images.wrist"
+TOP, WRIST = CAMERA_PREFIX + "top", CAMERA_PREFIX + "wrist"
 FPS = 20
 TASK = "Reach the red disc and close the gripper"
 
@@ -231,7 +232,7 @@ def features(size: int) -> dict[str, dict]:
     """The dataset's features as info.json has them, with square images of `size` px."""
     picture = {"dtype": "video", "shape": [size, size, 3], "names": ["height", "width", "channels"]}
     joints = {"dtype": "float32", "shape": [len(STATE_NAMES)], "names": list(STATE_NAMES)}
-    return {"observation.state": joints, "action": joints, TOP: picture, WRIST: picture}
+    return {STATE: joints, ACTION: joints, TOP: picture, WRIST: picture}
 
 
 def write_demo(
@@ -251,7 +252,7 @@ def write_demo(
         for episode in range(episodes):
             path, disc = plan_reach(np.random.default_rng([seed, episode]), frames)
             states = path[:-1]
-            columns = {"observation.state": states, "action": path[1:]}
+            columns = {STATE: states, ACTION: path[1:]}
             writer.add_episode(columns, render(states, disc, size), TASK)
 
 

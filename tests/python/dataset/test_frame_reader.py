@@ -239,19 +239,7 @@ def test_damage_in_the_middle_is_told_with_file_and_time(tmp_path, videos):
     assert np.array_equal(frames.read("top", 0, [3])[0], decode_all(videos["av1"])[3])
 
 
-def test_resize(videos):
-    right = decode_all(videos["av1"])[:3]
-    assert resize_frames(right, (64, 96)) is right
-    small = resize_frames(right, (32, 48))
-    assert small.shape == (3, 32, 48, 3)
-    assert small.dtype == np.uint8
-    # At half size an antialiased bilinear filter is a weighted mean; it keeps local brightness, not single
-    # pixels.
-    means = right.reshape(3, 32, 2, 48, 2, 3).mean(axis=(2, 4))
-    assert np.abs(small - means).mean() < 6
-    assert np.abs(resize_frames(np.full((1, 64, 96, 3), 77, np.uint8), (50, 61)).astype(int) - 77).max() == 0
+def test_frames_are_resized_as_asked_for(videos):
+    right = resize_frames(decode_all(videos["av1"])[:3], (32, 48))
     frames = reader(videos["av1"], image_size=(32, 48))
-    assert np.array_equal(frames.read("top", 0, [0, 1, 2]), small)
-    read_only = right.copy()
-    read_only.flags.writeable = False
-    assert np.array_equal(resize_frames(read_only, (32, 48)), small)
+    assert np.array_equal(frames.read("top", 0, [0, 1, 2]), right)

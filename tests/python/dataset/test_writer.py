@@ -1,7 +1,6 @@
 """writer.py: what it writes is read back by the project's reader and by two versions of lerobot."""
 
 import hashlib
-import json
 import os
 import signal
 import subprocess
@@ -9,64 +8,24 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
+from written_dataset import (
+    CAMERAS,
+    FPS,
+    LENGTHS,
+    ROLLED,
+    TASKS,
+    columns,
+    features,
+    pictures,
+    write,
+)
 
 from ur10e_act.dataset.lerobot_dataset import ChunkDataset, open_dataset
-from ur10e_act.dataset.lerobot_statistics import QUANTILE_BINS
 from ur10e_act.dataset.writer import DatasetWriteError, DatasetWriter
-
-HEIGHT, WIDTH, FPS = 64, 96, 10
-CAMERAS = ("observation.images.top", "observation.images.wrist_left")
-LENGTHS = (7, 12, 5, 9)  # odd ones too: an episode's first frame must be a key frame whatever lies before it
-ROLLED = {"data_file_size_bytes": 1250, "video_file_size_bytes": 9000}  # two or three episodes each
-TASKS = ("reach", "grasp", "reach", "reach")
-QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
-
-# Real lerobot in venvs of its own; the tests that need it are skipped without.
-
-
-def features() -> dict[str, dict]:
-    joints = {"dtype": "float32", "shape": (3,), "names": ("shoulder", "elbow", "gripper")}
-    picture = {"dtype": "video", "shape": (HEIGHT, WIDTH, 3), "names": ["height", "width", "channels"]}
-    return {
-        "observation.state": joints,
-        "action": joints,
-        "next.reward": {"dtype": "float32", "shape": (1,), "names": None},
-        **dict.fromkeys(CAMERAS, picture),
-    }
-
-
-def columns(episode: int) -> dict[str, np.ndarray]:
-    random = np.random.default_rng(episode)
-    shape = (LENGTHS[episode], 3)
-    values = {name: random.normal(size=shape).astype(np.float32) for name in ("observation.state", "action")}
-    return values | {"next.reward": np.arange(LENGTHS[episode], dtype=np.float32)}
-
-
-def pictures(episode: int, camera: str) -> np.ndarray:
-    """Smooth gradients; a block as bright as the frame's number says, by which neighbours are told apart."""
-    y, x = np.mgrid[:HEIGHT, :WIDTH]
-    frames = []
-    for frame in range(LENGTHS[episode]):
-        phase = 7 * frame + 50 * episode + 20 * CAMERAS.index(camera)
-        picture = np.stack(
-            [127 + 100 * np.sin((x + phase) / 20), 2 * y + phase % 50, 200 - y - x // 2], axis=2
-        )
-        picture[16:48, 32:64] = 8 * (frame + 12 * (episode % 2))
-        frames.append(np.clip(picture, 0, 255).astype(np.uint8))
-    return np.stack(frames)
-
-
-def write(root: Path, **options) -> Path:
-    with DatasetWriter(root, FPS, "ur10e", features(), **options) as writer:
-        for episode, task in enumerate(TASKS):
-            images = {camera: iter(pictures(episode, camera)) for camera in CAMERAS}
-            assert writer.add_episode(columns(episode), images, task) == episode
-    return root
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -132,83 +91,6 @@ def test_files_roll_over_by_size_each_kind_for_itself(tmp_path: Path) -> None:
         for camera in CAMERAS:
             frames = dataset.frames.read(camera, episode, range(LENGTHS[episode]))
             assert psnr(frames, pictures(episode, camera)) > 35
-
-
-def test_file_numbers_go_on_in_the_next_chunk_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ur10e_act.dataset.layout.CHUNK_FILES", 2)
-    root = write(tmp_path / "dataset", data_file_size_bytes=1, video_file_size_bytes=1)
-    expected = [f"data/chunk-00{i}/file-00{j}.parquet" for i in (0, 1) for j in (0, 1)]
-    assert sorted(str(path.relative_to(root)) for path in root.glob("data/*/*")) == expected
-    np.testing.assert_array_equal(open_dataset([root]).read_states(3), columns(3)["observation.state"])
-
-
-def test_every_second_frame_of_every_episode_is_a_key_frame_and_none_is_reordered(written: Path) -> None:
-    path = written / "videos" / CAMERAS[0] / "chunk-000" / "file-000.mp4"
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        packets = [packet for packet in container.demux(stream) if packet.pts is not None]
-        assert [packet.pts for packet in packets] == [packet.dts for packet in packets]
-        times = [packet.pts * stream.time_base for packet in packets]
-    assert [round(time * FPS) for time in times] == list(range(sum(LENGTHS)))
-    expected = [frame % 2 == 0 for length in LENGTHS for frame in range(length)]
-    assert [packet.is_keyframe for packet in packets] == expected
-
-
-def test_statistics_are_those_of_all_frames(written: Path) -> None:
-    stats = json.loads((written / "meta" / "stats.json").read_text())
-    episodes = pq.read_table(written / "meta" / "episodes").to_pylist()
-    for scope, found in (
-        (range(4), lambda name, key: stats[name][key]),
-        ([2], lambda n, k: episodes[2][f"stats/{n}/{k}"]),
-    ):
-        states = np.concatenate([columns(episode)["observation.state"] for episode in scope]).astype(float)
-        expected = {"min": states.min(0), "max": states.max(0), "mean": states.mean(0), "std": states.std(0)}
-        for key, value in expected.items():
-            np.testing.assert_allclose(found("observation.state", key), value, rtol=0, atol=1e-6)
-        assert found("observation.state", "count") == [len(states)]
-        images = np.concatenate([pictures(episode, CAMERAS[1]) for episode in scope]) / 255
-        flat = images.reshape(-1, 3)
-        expected = {"min": flat.min(0), "max": flat.max(0), "mean": flat.mean(0), "std": flat.std(0)}
-        expected |= {
-            key: np.quantile(flat, share, axis=0, method="inverted_cdf") for key, share in QUANTILES.items()
-        }
-        for key, value in expected.items():
-            shaped = np.array(found(CAMERAS[1], key))
-            assert shaped.shape == (3, 1, 1)
-            np.testing.assert_allclose(shaped[:, 0, 0], value, rtol=0, atol=1e-9)
-        assert found(CAMERAS[1], "count") == [len(images)]
-
-
-def test_quantiles_are_those_of_all_frames(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    values = [random.normal(shift, size=(1500, 2)).astype(np.float32) for shift in (0, 8)]
-    values[1][:, 1] = 3.0
-    vector = {"dtype": "float32", "shape": (2,), "names": None}
-    with DatasetWriter(tmp_path / "dataset", FPS, "ur10e", {"action": vector}) as writer:
-        for episode in values:
-            writer.add_episode({"action": episode}, {}, "reach")
-    stats = json.loads((tmp_path / "dataset" / "meta" / "stats.json").read_text())["action"]
-    rows = pq.read_table(tmp_path / "dataset" / "meta" / "episodes").to_pylist()
-    pooled = np.concatenate(values)
-    step = (pooled.max(0) - pooled.min(0)).max() / QUANTILE_BINS
-    for key, share in QUANTILES.items():
-        expected = np.quantile(pooled, share, axis=0, method="inverted_cdf")
-        np.testing.assert_allclose(stats[key], expected, rtol=0, atol=1.01 * step)
-        for row, episode in zip(rows, values, strict=True):
-            exact = np.quantile(episode, share, axis=0)
-            np.testing.assert_allclose(row[f"stats/action/{key}"], exact, rtol=0, atol=1e-6)
-
-
-def test_pages_have_checksums_that_find_a_flipped_bit(written: Path, tmp_path: Path) -> None:
-    source = written / "data" / "chunk-000" / "file-000.parquet"
-    damaged = tmp_path / "file.parquet"
-    actions = pq.read_metadata(source).row_group(1).column(1)
-    content = bytearray(source.read_bytes())
-    content[actions.data_page_offset + actions.total_compressed_size // 2] ^= 1
-    damaged.write_bytes(content)
-    pq.read_table(source, page_checksum_verification=True)
-    with pytest.raises(OSError, match="CRC"):
-        pq.read_table(damaged, page_checksum_verification=True)
 
 
 def failing(frames: np.ndarray) -> Iterator[np.ndarray]:
