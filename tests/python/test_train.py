@@ -217,7 +217,7 @@ def test_only_rank_0_writes(tiny: Path, tmp_path: Path) -> None:
         "training.warmup_steps=0",
         "logging.tensorboard=true",
         ranks=2,
-        PYTHONPATH=str(spy),
+        PYTHONPATH=f"{spy}{os.pathsep}{ROOT / 'python'}",
         OUTPUT=str(output),
         OPENED=str(opened),
     )

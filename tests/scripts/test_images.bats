@@ -161,7 +161,7 @@ setup() {
   [ "$status" -eq 0 ]
   [ -f "$WORK/output/eval/all_episodes.parquet" ]
   "$REPO/.venv/bin/python" -c 'import json, sys; assert json.load(open(sys.argv[1]))' "$WORK/output/eval/summary.json"
-  run in_image eval --env TRAIN=/output/train --env EVAL=/output/eval --env OUTPUT=/output/report.html -- scripts/report.sh
+  run in_image eval --env TRAIN=/output/train --env EVAL=/output/eval --env REPORT=/output/report.html -- scripts/report.sh
   [ "$status" -eq 0 ]
   [ -s "$WORK/output/report.html" ]
 }
