@@ -210,9 +210,10 @@ submitted() {
   touch "$OSMO_STATE/follow"
   log_line "$ID" "step=1 loss=0.5"
   for signal in TERM HUP KILL; do
-    "$ROOT/scripts/workflow.sh" logs >"$BATS_TEST_TMPDIR/log" 2>&1 3>&- &
+    # A log each: an earlier one would say that this one is being followed.
+    "$ROOT/scripts/workflow.sh" logs >"$BATS_TEST_TMPDIR/log.$signal" 2>&1 3>&- &
     watcher=$!
-    wait_until grep -q 'step=1 loss=0.5' "$BATS_TEST_TMPDIR/log"
+    wait_until grep -qs 'step=1 loss=0.5' "$BATS_TEST_TMPDIR/log.$signal"
     pgrep -f "workflow logs $ID"
     kill "-$signal" "$watcher"
     run wait "$watcher"
