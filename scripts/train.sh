@@ -139,53 +139,10 @@ else
   launch=("$python")
 fi
 launch+=("$ROOT/python/train.py" "${arguments[@]}" "$@")
-if [[ -z $CHECKPOINT_URL$RESULT || ${NODE_RANK:-0} != 0 ]]; then
-  exec "${launch[@]}"
+if [[ -n $CHECKPOINT_URL$RESULT && ${NODE_RANK:-0} == 0 ]]; then
+  supervisor=("$python" -m ur10e_act.training.supervisor --output "$OUTPUT")
+  [[ -z $RESULT ]] || supervisor+=(--result "$RESULT")
+  [[ -z $CHECKPOINT_URL ]] || supervisor+=(--publish "$ROOT/scripts/publish.sh" "$CHECKPOINT_URL")
+  launch=("${supervisor[@]}" "${launch[@]}")
 fi
-
-# run_training: launches it, and passes signals on, which bash would keep to itself until its end. It stays in our
-# process group, which is what OSMO kills.
-run_training() {
-  local child ended=0
-  "${launch[@]}" </dev/null {publisher}>&- &
-  child=$!
-  # In the background it ignores SIGINT.
-  trap 'kill -TERM "$child" 2>/dev/null || true' TERM INT
-  while kill -0 "$child" 2>/dev/null; do
-    ended=0
-    wait "$child" || ended=$?
-  done
-  trap - TERM INT
-  return "$ended"
-}
-
-# What evaluation and people want of the output: no optimizer, no links (OSMO's uploads drop them).
-write_result() {
-  local best=$OUTPUT/checkpoints/best
-  [[ -e $best ]] || best=$OUTPUT/checkpoints/last
-  mkdir -p -- "$RESULT" &&
-    rm -rf -- "$RESULT/pretrained_model" "$RESULT/.pretrained_model" &&
-    cp -RL -- "$best/pretrained_model" "$RESULT/.pretrained_model" &&
-    cp -- "$OUTPUT/metrics.jsonl" "$RESULT/" &&
-    mv -- "$RESULT/.pretrained_model" "$RESULT/pretrained_model"
-}
-
-publisher=
-if [[ -n $CHECKPOINT_URL ]]; then
-  exec {publisher}> >(exec "$ROOT/scripts/publish_checkpoints.sh" "$OUTPUT/checkpoints" "$CHECKPOINT_URL")
-  publisher_pid=$!
-else
-  exec {publisher}>/dev/null
-fi
-status=0
-run_training || status=$?
-if ((status == 0)) && [[ -n $RESULT ]]; then
-  write_result || status=$?
-fi
-exec {publisher}>&-
-if [[ -n $CHECKPOINT_URL ]]; then
-  published=0
-  wait "$publisher_pid" || published=$?
-  ((status > 0)) || status=$published
-fi
-exit "$status"
+exec "${launch[@]}"

@@ -30,7 +30,7 @@ class ConfigError(UserError):
     """A configuration that cannot be used; the message names the source and the key."""
 
 
-def _number(default: float | None, **bounds: float) -> Any:
+def bounded(default: float | None, **bounds: float) -> Any:
     """A field whose value must be >= ``least``, > ``above``, <= ``most`` and < ``below``, where given."""
     return field(default=default, metadata=bounds)
 
@@ -42,13 +42,13 @@ class DataConfig:
     roots: tuple[str, ...] = ()
     episodes: tuple[int, ...] | None = None
     held_out_episodes: tuple[int, ...] | None = None
-    held_out_fraction: float = _number(0.1, above=0, below=1)
+    held_out_fraction: float = bounded(0.1, above=0, below=1)
     held_out_seed: int = 0
     cameras: tuple[str, ...] | None = None
     image_size: tuple[int, int] | None = None
     image_stats: Literal["imagenet", "dataset"] = "imagenet"
     image_transforms: bool = False
-    num_workers: int = _number(4, least=0)
+    num_workers: int = bounded(4, least=0)
 
     def __post_init__(self) -> None:
         for key in ("episodes", "held_out_episodes", "cameras"):
@@ -76,24 +76,24 @@ class NormalizationConfig:
 class ModelConfig:
     """Names and defaults of LeRobot's ACTConfig (lerobot 0.3.2, policies/act/configuration_act.py)."""
 
-    chunk_size: int = _number(100, least=1)
-    n_action_steps: int = _number(100, least=1)
+    chunk_size: int = bounded(100, least=1)
+    n_action_steps: int = bounded(100, least=1)
     vision_backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "resnet18"
     pretrained_backbone_weights: str | None = "ResNet18_Weights.IMAGENET1K_V1"
     replace_final_stride_with_dilation: bool = False
     pre_norm: bool = False
-    dim_model: int = _number(512, least=1)
-    n_heads: int = _number(8, least=1)
-    dim_feedforward: int = _number(3200, least=1)
+    dim_model: int = bounded(512, least=1)
+    n_heads: int = bounded(8, least=1)
+    dim_feedforward: int = bounded(3200, least=1)
     feedforward_activation: Literal["relu", "gelu"] = "relu"
-    n_encoder_layers: int = _number(4, least=1)
-    n_decoder_layers: int = _number(1, least=1)
+    n_encoder_layers: int = bounded(4, least=1)
+    n_decoder_layers: int = bounded(1, least=1)
     use_vae: bool = True
-    latent_dim: int = _number(32, least=1)
-    n_vae_encoder_layers: int = _number(4, least=1)
+    latent_dim: int = bounded(32, least=1)
+    n_vae_encoder_layers: int = bounded(4, least=1)
     temporal_ensemble_coeff: float | None = None
-    dropout: float = _number(0.1, least=0, below=1)
-    kl_weight: float = _number(10.0, least=0)
+    dropout: float = bounded(0.1, least=0, below=1)
+    kl_weight: float = bounded(10.0, least=0)
     normalization: NormalizationConfig = field(default_factory=NormalizationConfig)
 
     def __post_init__(self) -> None:
@@ -119,24 +119,24 @@ class TrainingConfig:
 
     output_dir: str = "outputs/train"
     init_checkpoint: str | None = None
-    seed: int = _number(1000, least=0)
+    seed: int = bounded(1000, least=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    steps: int = _number(100_000, least=1)
-    batch_size: int = _number(8, least=1)
-    gradient_accumulation_steps: int = _number(1, least=1)
-    lr: float = _number(1e-5, above=0)
-    lr_backbone: float = _number(1e-5, least=0)
-    weight_decay: float = _number(1e-4, least=0)
-    grad_clip_norm: float = _number(10.0, above=0)
+    steps: int = bounded(100_000, least=1)
+    batch_size: int = bounded(8, least=1)
+    gradient_accumulation_steps: int = bounded(1, least=1)
+    lr: float = bounded(1e-5, above=0)
+    lr_backbone: float = bounded(1e-5, least=0)
+    weight_decay: float = bounded(1e-4, least=0)
+    grad_clip_norm: float = bounded(10.0, above=0)
     schedule: Literal["constant", "cosine"] = "constant"
-    warmup_steps: int = _number(0, least=0)
-    final_lr_fraction: float = _number(0.0, least=0, most=1)
+    warmup_steps: int = bounded(0, least=0)
+    final_lr_fraction: float = bounded(0.0, least=0, most=1)
     bf16: bool = True
     compile: bool = False
-    val_every: int = _number(5_000, least=1)
-    save_every: int = _number(20_000, least=1)
-    save_minutes: float | None = _number(None, above=0)
-    keep_checkpoints: int = _number(3, least=0)
+    val_every: int = bounded(5_000, least=1)
+    save_every: int = bounded(20_000, least=1)
+    save_minutes: float | None = bounded(None, above=0)
+    keep_checkpoints: int = bounded(3, least=0)
 
     def __post_init__(self) -> None:
         if self.warmup_steps >= self.steps:
@@ -150,18 +150,18 @@ class EvalConfig:
     """Defaults of offline_eval.py for checkpoints trained with this file."""
 
     mode: Literal["batched", "queue", "ensemble"] = "batched"
-    n_action_steps: int | None = _number(None, least=1)
+    n_action_steps: int | None = bounded(None, least=1)
     temporal_ensemble_coeff: float = 0.01
-    batch_size: int = _number(32, least=1)
-    latency_frames: int = _number(50, least=1)
-    latency_warmup_frames: int = _number(5, least=0)
+    batch_size: int = bounded(32, least=1)
+    latency_frames: int = bounded(50, least=1)
+    latency_warmup_frames: int = bounded(5, least=0)
 
 
 @dataclass(frozen=True)
 class LoggingConfig:
     """What rank 0 writes beside ``metrics.jsonl``, and how often (steps)."""
 
-    log_every: int = _number(200, least=1)
+    log_every: int = bounded(200, least=1)
     tensorboard: bool = True
     wandb: bool = False
     wandb_project: str | None = None

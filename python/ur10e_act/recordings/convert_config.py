@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ur10e_act.config import _number, load_as
+from ur10e_act.config import bounded, load_as
 
 # A UR's joints as every LeRobot dataset of it lists them; a message may list them in any other order.
 UR_JOINTS = tuple(
@@ -56,8 +56,8 @@ class CameraConfig:
 
     topic: str
     resize: tuple[int, int] | None = None
-    depth_near_m: float = _number(0.0, least=0)
-    depth_far_m: float = _number(4.0, above=0)
+    depth_near_m: float = bounded(0.0, least=0)
+    depth_far_m: float = bounded(4.0, above=0)
 
     def __post_init__(self) -> None:
         if self.resize is not None and (min(self.resize) < 16 or self.resize[0] % 2 or self.resize[1] % 2):
@@ -86,7 +86,7 @@ class ConvertConfig:
     joint or command that is interpolated over or held. min_length_s: shorter episodes are left out.
     """
 
-    fps: int = _number(30, least=1)
+    fps: int = bounded(30, least=1)
     task: str = ""
     robot_type: str = "ur10e"
     joints: JointsConfig = field(default_factory=JointsConfig)
@@ -94,9 +94,9 @@ class ConvertConfig:
     cameras: dict[str, CameraConfig] = field(default_factory=dict)
     action: ActionConfig = field(default_factory=ActionConfig)
     time: Literal["header", "receive"] = "header"
-    max_offset_s: float = _number(0.05, above=0)
-    max_gap_s: float = _number(0.1, above=0)
-    min_length_s: float = _number(1.0, least=0)
+    max_offset_s: float = bounded(0.05, above=0)
+    max_gap_s: float = bounded(0.1, above=0)
+    min_length_s: float = bounded(1.0, least=0)
     video_codec: Literal["h264", "av1"] = "h264"
 
     def __post_init__(self) -> None:
